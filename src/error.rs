@@ -1,0 +1,275 @@
+//! What can go wrong, one enum per kind of operation, each message with the object, the cause and the cure.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A process, as people know it. Names in messages and reports; never used to decide whether somebody lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    /// The process id, in the PID namespace of that process.
+    pub pid: u32,
+    /// The program's name, at most 16 bytes of it.
+    pub name: String,
+}
+
+impl Who {
+    pub(crate) fn new(pid: u32, name: &[u8]) -> Self {
+        let name = String::from_utf8_lossy(name);
+        let name = name.trim_end_matches('\0').chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        Self { pid, name }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {} ({})", self.pid, self.name)
+    }
+}
+
+/// Shows somebody who may not be known by name.
+pub(crate) struct Somebody<'a>(pub(crate) Option<&'a Who>);
+
+impl fmt::Display for Somebody<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(who) => who.fmt(f),
+            None => f.write_str("an unknown process"),
+        }
+    }
+}
+
+/// Why an object could not be named, created, opened, mapped, listed or removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The name is not 1 to 200 of the characters `A-Z a-z 0-9 _ . -`, or is `.` or `..`.
+    #[error("'{name}' is no object name: use 1 to 200 of A-Z a-z 0-9 _ . -")]
+    InvalidName {
+        /// What was given.
+        name: String,
+    },
+
+    /// The directory that holds the objects cannot be trusted or used.
+    #[error("the directory {} cannot be used: {reason}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it, and how to mend it.
+        reason: String,
+    },
+
+    /// No object has that name, or only a dead one that nobody uses any more.
+    #[error("there is no object '{name}': start the program that creates it, or look for it with `memlane ls`")]
+    NotFound {
+        /// The object.
+        name: String,
+    },
+
+    /// The object exists and is in use, or is kept until it is removed.
+    #[error("'{name}' exists already, created by {}: open it, or remove it with `memlane rm {name}`", Somebody(creator.as_ref()))]
+    AlreadyExists {
+        /// The object.
+        name: String,
+        /// Who created it, if that is known.
+        creator: Option<Who>,
+    },
+
+    /// Something that is no memlane object has that name.
+    #[error("'{name}' is no memlane object but {what}: remove it by hand, or use another name")]
+    Foreign {
+        /// The object.
+        name: String,
+        /// What it is instead.
+        what: String,
+    },
+
+    /// The object is not as its creator left it.
+    #[error("'{name}' is damaged: its {field} is wrong; remove it with `memlane rm {name}` and create it again")]
+    Corrupt {
+        /// The object.
+        name: String,
+        /// The first header field that does not make sense.
+        field: &'static str,
+    },
+
+    /// The object was made by a program of another memlane format or another kind of machine.
+    #[error(
+        "'{name}' has {field} {found}, this program needs {expected}: rebuild both programs with the same memlane for the same machine"
+    )]
+    Incompatible {
+        /// The object.
+        name: String,
+        /// What differs.
+        field: &'static str,
+        /// What the object has.
+        found: u32,
+        /// What this program needs.
+        expected: u32,
+    },
+
+    /// The object holds another type than the one asked for.
+    #[error(
+        "'{name}' holds another type than this program expects; build both programs from the same definition\n{difference}"
+    )]
+    TypeMismatch {
+        /// The object.
+        name: String,
+        /// The fields that differ, a line each.
+        difference: String,
+    },
+
+    /// The memory cannot be had. Nothing was left behind.
+    #[error("'{name}' needs {need} bytes, but {} has {available} bytes left: {fix}", place.display())]
+    NoSpace {
+        /// The object.
+        name: String,
+        /// What it needs, in bytes, with its header.
+        need: u64,
+        /// What is left, in bytes.
+        available: u64,
+        /// The mount or limit that is full.
+        place: PathBuf,
+        /// The usual way to get more.
+        fix: String,
+    },
+
+    /// The sizes asked for do not fit into an address space.
+    #[error("'{name}' would be too large to map on this machine")]
+    TooLarge {
+        /// The object.
+        name: String,
+    },
+
+    /// As many processes as can be are attached already.
+    #[error("'{name}' has {limit} participants already: detach one first")]
+    TooManyParticipants {
+        /// The object.
+        name: String,
+        /// How many there can be.
+        limit: usize,
+    },
+
+    /// Somebody has held the directory for long; it is normally held for microseconds.
+    #[error("the directory {} is held by {} for more than {waited:?}: resume or end that process", path.display(), match holder { Some(pid) => format!("pid {pid}"), None => "another process".into() })]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+        /// The process that holds it, where the system shows it.
+        holder: Option<u32>,
+        /// How long this call waited.
+        waited: Duration,
+    },
+
+    /// The object did not appear in time.
+    #[error("no object '{name}' appeared within {waited:?}: start the program that creates it, or wait longer")]
+    TimedOut {
+        /// The object.
+        name: String,
+        /// How long this call waited.
+        waited: Duration,
+    },
+
+    /// The range does not lie inside the region, or not at an address that suits the type.
+    #[error("{len} bytes at offset {offset} do not fit, aligned to {align}, into a region of {size} bytes")]
+    OutOfBounds {
+        /// Where the range starts.
+        offset: usize,
+        /// How long it is.
+        len: usize,
+        /// The alignment the type needs.
+        align: usize,
+        /// The size of the region.
+        size: usize,
+    },
+
+    /// The operating system refused.
+    #[error("cannot {action} '{name}': {source}")]
+    Os {
+        /// What was tried.
+        action: &'static str,
+        /// The object.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Wraps what the system said about `action` on `name`.
+    pub(crate) fn os(action: &'static str, name: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Os { action, name: name.to_string(), source }
+    }
+}
+
+/// Why a lock was not taken. The lock and what it guards are as they were.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// A living process holds it, and the time given is over, or none was given.
+    #[error("{}", timed_out_message(*waited, *held_for, holder.as_ref(), cycle))]
+    TimedOut {
+        /// How long this call waited.
+        waited: Duration,
+        /// For how long at least the present holder has held it, as this call saw it.
+        held_for: Duration,
+        /// Who holds it, if that is known.
+        holder: Option<Who>,
+        /// If not empty, a deadlock: each process waits for a lock of the next one, and the last for one of ours.
+        cycle: Vec<Who>,
+    },
+
+    /// This thread holds it already: waiting would never end.
+    #[error("this thread holds the lock already: unlock it first, or pass the guard on")]
+    AlreadyLocked,
+
+    /// The object was removed by force; open or create it again.
+    #[error("the object was retired (removed by force): open or create it again")]
+    Retired,
+
+    /// This process is a fork of the one that opened the object; open it again here.
+    #[error("this process was forked from the one that opened the object: open it again in the child")]
+    Forked,
+
+    /// The lock does not lie in the object that was passed with it.
+    #[error("the lock does not lie in the object passed with it: pass the segment or region that holds the lock")]
+    NotInSegment,
+}
+
+fn timed_out_message(waited: Duration, held_for: Duration, holder: Option<&Who>, cycle: &[Who]) -> String {
+    let mut text = format!("the lock is held by {} for at least {held_for:?}, waited {waited:?}", Somebody(holder));
+    if !cycle.is_empty() {
+        text.push_str("; deadlock: we wait for");
+        for who in cycle {
+            text.push_str(&format!(" {who}, who waits for"));
+        }
+        text.push_str(" us");
+    }
+    text
+}
+
+/// Why a wait on a condition ended without the condition. The lock is not held.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The time is over.
+    #[error("nothing happened within {waited:?}{}", match peer { Some(peer) => format!(": {peer} lives, but did not answer"), None => String::new() })]
+    TimedOut {
+        /// How long this call waited.
+        waited: Duration,
+        /// The living peer that was waited for, if one was named and is known.
+        peer: Option<Who>,
+    },
+
+    /// The process that was waited for is dead or has detached.
+    #[error("{} is gone: nobody is left to end this wait", Somebody(peer.as_ref()))]
+    PeerLost {
+        /// Who it was, if that is still known.
+        peer: Option<Who>,
+    },
+
+    /// The lock could not be taken again after the wait.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}

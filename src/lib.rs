@@ -1,0 +1,45 @@
+//! Shared memory between processes that no crash can hang, corrupt or leak.
+//!
+//! Start with [`Segment`]: a value of your own type, built in shared memory by one process and used in place by
+//! others, with a [`Mutex`] and [`Condvar`] inside that survive `kill -9`. [`SharedMemory`], [`Region`] and
+//! [`RegionMut`] are the same without a type. Names are taken away with [`remove()`], [`retire`] and [`gc`];
+//! [`list`] shows what there is and who uses it.
+//!
+//! ```
+//! use memlane::{Mutex, Options, Segment, Shareable};
+//!
+//! #[derive(Shareable)]
+//! #[repr(C)]
+//! struct Counter {
+//!     value: Mutex<u64>,
+//! }
+//!
+//! # let name = memlane::Name::unique("doc")?.in_directory("/dev/shm");
+//! let counter = Segment::<Counter>::open_or_create(&name, (), &Options::new(), |_| ())?;
+//! let mut value = counter.value.lock(&counter)?.or_repair(|_| ());
+//! *value += 1;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What is promised, drawn and limited is in `docs/DESIGN.md`.
+
+extern crate self as memlane;
+
+mod error;
+mod inspect;
+mod object;
+mod owner;
+mod prim;
+mod region;
+mod segment;
+mod sync;
+mod sys;
+
+pub use error::{Error, LockError, WaitError, Who};
+pub use inspect::{Listed, Space, list, space};
+pub use memlane_derive::Shareable;
+pub use object::{Name, Options, Origin, Persistence, Reclaimed, ToName, gc, remove, retire};
+pub use owner::OwnerId;
+pub use region::{Attached, Region, RegionMut, SharedMemory};
+pub use segment::{Bool, Layout, Placed, Schema, Segment, Shareable, Tail, field_path};
+pub use sync::{Condvar, Locked, Mutex, MutexGuard, OwnerDied, Until, lock_both};

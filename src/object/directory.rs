@@ -1,0 +1,113 @@
+//! The directory that holds the objects: trusted before use, locked while names change.
+
+use super::name::default_directory;
+use crate::error::Error;
+use crate::sys::{self, Access, Fd, FileSystem, Kind, LockFd, Meta};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long to wait for the directory, which is normally held for microseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An open, checked directory.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    fd: Fd,
+    path: PathBuf,
+    meta: Meta,
+}
+
+impl Directory {
+    /// Opens and checks `path`. The user's own directory is made when it is missing.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let refuse = |reason: String| Error::Directory { path: path.to_owned(), reason };
+        let (own_path, own) = default_directory();
+        let own = own && path == own_path;
+        let fd = match sys::open_directory(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && own => match sys::make_directory(path, 0o700) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refuse(error.to_string())),
+                _ => sys::open_directory(path),
+            },
+            result => result,
+        };
+        let fd = fd.map_err(|error| {
+            refuse(match sys::meta_of(path) {
+                Ok(meta) if meta.kind == Kind::Link => "it is a symbolic link: name the directory itself".into(),
+                Ok(meta) if meta.kind != Kind::Directory => "it is not a directory: remove it".into(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    "it does not exist: make it, or unset MEMLANE_DIR".into()
+                }
+                _ => error.to_string(),
+            })
+        })?;
+        let meta = sys::meta(&fd).map_err(|error| refuse(error.to_string()))?;
+        let user = sys::user();
+        if meta.user != user && (own || meta.user != 0) {
+            return Err(refuse(format!(
+                "it belongs to user {}, and this process acts for user {user}: name another one with MEMLANE_DIR",
+                meta.user
+            )));
+        }
+        if own && meta.mode & 0o077 != 0 {
+            return Err(refuse(format!("its mode {:04o} lets others in: chmod it to 0700", meta.mode)));
+        }
+        if meta.mode & 0o1002 == 0o002 {
+            return Err(refuse(format!(
+                "its mode {:04o} lets anybody remove objects: chmod it to 0700 or 2770",
+                meta.mode
+            )));
+        }
+        Ok(Self { fd, path: path.to_owned(), meta })
+    }
+
+    pub(crate) fn fd(&self) -> &Fd {
+        &self.fd
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn file_system(&self) -> Result<FileSystem, Error> {
+        sys::file_system(&self.fd).map_err(Error::os("look at the file system of", self.path.display()))
+    }
+
+    /// Whether an object with this owner, group and mode may be trusted here: it is the user's own, or the directory
+    /// is shared by a group on purpose and the object is in that group; and strangers cannot write into it.
+    pub(crate) fn trusts(&self, object: &Meta) -> bool {
+        let group = self.meta.mode & 0o2020 == 0o2020 && object.group == self.meta.group;
+        (object.user == sys::user() || group) && object.mode & 0o002 == 0
+    }
+
+    /// Locks the directory against all other changes of names, in this process and in others.
+    pub(crate) fn lock(&self) -> Result<DirectoryLock, Error> {
+        let fail = |source| Error::Os { action: "lock the directory", name: self.path.display().to_string(), source };
+        let lock = LockFd::reopen(&self.fd, Access::Read).map_err(fail)?;
+        let start = Instant::now();
+        let mut nap = Duration::from_micros(20);
+        while !lock.try_lock_whole().map_err(fail)? {
+            let waited = start.elapsed();
+            if waited > PATIENCE {
+                return Err(Error::Busy { path: self.path.clone(), holder: lock.whole_lock_holder(), waited });
+            }
+            std::thread::sleep(nap);
+            nap = (nap * 2).min(Duration::from_millis(2));
+        }
+        Ok(DirectoryLock { _lock: lock })
+    }
+
+    /// The names in the directory that could be objects' names.
+    pub(crate) fn names(&self) -> Result<Vec<String>, Error> {
+        let list = sys::names(&self.fd).map_err(Error::os("list", self.path.display()))?;
+        let mut names: Vec<String> = list.into_iter().filter_map(|name| name.into_string().ok()).collect();
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// Held while names change; dropping it, or dying, gives the directory back.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock {
+    _lock: LockFd,
+}

@@ -1,0 +1,144 @@
+//! The first bytes of every named object: written once before the object has a name, checked before anything else
+//! is believed. docs/DESIGN.md draws them.
+
+use crate::error::Error;
+use crate::owner::{PARTICIPANTS, Table};
+
+/// The format of everything in a named object. A program of another format refuses the object.
+pub(crate) const FORMAT: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"memlane\0";
+const ENDIANNESS: u32 = 0x0102_0304;
+const POINTER_WIDTH: u32 = usize::BITS;
+
+/// Where the words lie that change while the object lives.
+pub(crate) const STATE_OFFSET: usize = 128;
+pub(crate) const CREATOR_OFFSET: usize = 136;
+/// Where the participant table lies.
+pub(crate) const TABLE_OFFSET: usize = 256;
+/// Where the schema's text starts.
+pub(crate) const SCHEMA_OFFSET: usize = TABLE_OFFSET + size_of::<Table>();
+/// The longest schema.
+pub(crate) const SCHEMA_MAX: usize = 1 << 20;
+/// The user's bytes start at a multiple of this.
+pub(crate) const DATA_ALIGN: usize = 4096;
+
+/// The object is in use.
+pub(crate) const LIVE: u32 = 0;
+/// The object was removed by force; every user is to let go of it.
+pub(crate) const RETIRED: u32 = 1;
+
+/// How long an object stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Persistence {
+    /// Until its last user has closed it or died. What a crash leaves behind is reclaimed by the next create or open
+    /// of the name, by other creates in passing, and by `gc`; until then it can no longer be opened.
+    #[default]
+    UntilLastUser,
+    /// Until it is removed by name, as in Boost.Interprocess and POSIX, even if nobody uses it.
+    Keep,
+}
+
+/// What the header says that never changes: checked, and copied out of shared memory once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) id: u128,
+    pub(crate) persistence: Persistence,
+    pub(crate) sparse: bool,
+    /// The user's bytes.
+    pub(crate) data_len: u64,
+    /// The length of the flexible tail, in elements.
+    pub(crate) tail: u64,
+    /// The type in the user's bytes; empty for raw ones.
+    pub(crate) schema: String,
+}
+
+impl Header {
+    /// Where the user's bytes start.
+    pub(crate) fn data_offset(&self) -> u64 {
+        (SCHEMA_OFFSET + self.schema.len()).next_multiple_of(DATA_ALIGN) as u64
+    }
+
+    /// The size of the whole object, or `None` if that is more than there can be.
+    pub(crate) fn total(&self) -> Option<u64> {
+        self.data_offset().checked_add(self.data_len).filter(|total| *total <= isize::MAX as u64)
+    }
+
+    /// The bytes from 0 to the end of the schema.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; SCHEMA_OFFSET];
+        let mut put = |offset: usize, field: &[u8]| bytes[offset..offset + field.len()].copy_from_slice(field);
+        let persistence: u32 = match self.persistence {
+            Persistence::Keep => 1,
+            Persistence::UntilLastUser => 2,
+        };
+        put(0, &MAGIC);
+        put(8, &FORMAT.to_ne_bytes());
+        put(12, &ENDIANNESS.to_ne_bytes());
+        put(16, &POINTER_WIDTH.to_ne_bytes());
+        put(20, &persistence.to_ne_bytes());
+        put(24, &self.id.to_ne_bytes());
+        put(40, &self.data_offset().to_ne_bytes());
+        put(48, &self.data_len.to_ne_bytes());
+        put(56, &self.tail.to_ne_bytes());
+        put(64, &(self.schema.len() as u32).to_ne_bytes());
+        put(68, &(PARTICIPANTS as u32).to_ne_bytes());
+        put(72, &u32::from(self.sparse).to_ne_bytes());
+        bytes.extend_from_slice(self.schema.as_bytes());
+        bytes
+    }
+
+    /// Checks the first bytes of an object of `len` bytes. `read` gives `count` bytes at an offset, or `None`.
+    /// Every field is read once, and none is believed that does not agree with all the others.
+    pub(crate) fn validate(name: &str, len: u64, read: impl Fn(u64, usize) -> Option<Vec<u8>>) -> Result<Self, Error> {
+        let corrupt = |field| Error::Corrupt { name: name.to_owned(), field };
+        let foreign = || Error::Foreign { name: name.to_owned(), what: "another file".into() };
+        let bytes = read(0, STATE_OFFSET).filter(|bytes| bytes.starts_with(&MAGIC)).ok_or_else(foreign)?;
+        let u32_at = |offset: usize| bytes[offset..offset + 4].try_into().map_or(0, u32::from_ne_bytes);
+        let u64_at = |offset: usize| bytes[offset..offset + 8].try_into().map_or(0, u64::from_ne_bytes);
+
+        let fixed = [("endianness", 12, ENDIANNESS), ("format", 8, FORMAT), ("pointer width", 16, POINTER_WIDTH)];
+        for (field, offset, expected) in fixed {
+            let found = u32_at(offset);
+            if found != expected {
+                return Err(Error::Incompatible { name: name.to_owned(), field, found, expected });
+            }
+        }
+        let persistence = match u32_at(20) {
+            1 => Persistence::Keep,
+            2 => Persistence::UntilLastUser,
+            _ => return Err(corrupt("persistence")),
+        };
+        let schema_len = u32_at(64) as usize;
+        if schema_len > SCHEMA_MAX {
+            return Err(corrupt("schema length"));
+        }
+        if u32_at(68) != PARTICIPANTS as u32 {
+            return Err(corrupt("participant count"));
+        }
+        let sparse = match u32_at(72) {
+            0 => false,
+            1 => true,
+            _ => return Err(corrupt("sparse flag")),
+        };
+        if bytes[76..].iter().any(|byte| *byte != 0) {
+            return Err(corrupt("reserved range"));
+        }
+        let schema = read(SCHEMA_OFFSET as u64, schema_len).ok_or_else(|| corrupt("size"))?;
+        let header = Self {
+            id: bytes[24..40].try_into().map_or(0, u128::from_ne_bytes),
+            persistence,
+            sparse,
+            data_len: u64_at(48),
+            tail: u64_at(56),
+            schema: String::from_utf8(schema).map_err(|_| corrupt("schema"))?,
+        };
+        if u64_at(40) != header.data_offset() {
+            return Err(corrupt("data offset"));
+        }
+        if header.total() != Some(len) {
+            return Err(corrupt("size"));
+        }
+        Ok(header)
+    }
+}

@@ -1,0 +1,500 @@
+//! Named objects: created whole or not at all, opened ready or not at all, removed without harm to who uses them.
+//!
+//! An object is a file in memory. Its life is decided by two lock bytes: everybody who uses it shares the *life*
+//! byte, and its creator alone holds the *role* byte. Every decision over a name is made under the directory's lock,
+//! so that nobody can join an object in the moment it is found dead. docs/DESIGN.md says what a death leaves behind.
+
+mod directory;
+mod header;
+mod name;
+
+pub(crate) use directory::Directory;
+pub use header::Persistence;
+pub(crate) use header::{CREATOR_OFFSET, Header, LIVE, RETIRED, SCHEMA_MAX, STATE_OFFSET, TABLE_OFFSET};
+pub(crate) use name::default_directory;
+pub use name::{Name, ToName};
+
+use crate::error::{Error, Who};
+use crate::owner::{self, LIFE_BYTE, OwnerId, ROLE_BYTE, TABLE_SIZE};
+use crate::prim;
+use crate::sys::{self, Access, Fd, Kind, LockFd, Map, Sharing};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How many names a create looks at in passing, to reclaim what crashes left.
+const SWEEP: usize = 32;
+
+/// How an object is created.
+///
+/// The default: mode `0600`, all memory reserved, [`Persistence::UntilLastUser`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    mode: u32,
+    sparse: bool,
+    persistence: Persistence,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { mode: 0o600, sparse: false, persistence: Persistence::default() }
+    }
+}
+
+impl Options {
+    /// The default options.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the permission bits, exactly as given, whatever the umask is. Only the lowest nine bits are used.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode & 0o777;
+        self
+    }
+
+    /// Does not reserve memory: pages come with their first use, and when there are none left, that first use ends
+    /// the process (SIGBUS). For huge objects of which little is used.
+    #[must_use]
+    pub fn sparse(mut self) -> Self {
+        self.sparse = true;
+        self
+    }
+
+    /// Sets how long the object stays.
+    #[must_use]
+    pub fn persistence(mut self, persistence: Persistence) -> Self {
+        self.persistence = persistence;
+        self
+    }
+}
+
+/// Whether a create made a new object or took over one whose creator had died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was made new, and built by this process.
+    Created,
+    /// Its creator was dead, others still use it, and this process is its creator now. What is in it stayed.
+    TakenOver,
+    /// It existed, and this process opened it.
+    Opened,
+}
+
+/// An object in use by this process: it holds the life byte, and perhaps the role.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) name: Name,
+    pub(crate) header: Header,
+    pub(crate) locks: LockFd,
+    pub(crate) origin: Origin,
+    directory: Arc<Directory>,
+    file: Fd,
+}
+
+impl Header {
+    /// Whether the user's bytes of both are laid out the same.
+    fn same_shape(&self, other: &Self) -> bool {
+        (self.data_len, self.tail, &self.schema) == (other.data_len, other.tail, &other.schema)
+    }
+}
+
+impl Object {
+    /// Makes an object without a name: everything reserved, the header written, the user's bytes zero. Nobody else
+    /// can see it, and it vanishes with this process, until it is published.
+    pub(crate) fn draft(name: Name, mut header: Header, options: &Options) -> Result<Self, Error> {
+        let directory = Arc::new(Directory::open(name.directory())?);
+        header.id = sys::random().map_err(Error::os("draw an id for", &name))?;
+        header.persistence = options.persistence;
+        header.sparse = options.sparse;
+        let total = header.total().ok_or_else(|| Error::TooLarge { name: name.to_string() })?;
+        check_space(&name, &directory, total, options.sparse)?;
+        let no_space = |error| out_of_space(error, &name, &directory, total);
+        let file = sys::create_unnamed(directory.fd(), options.mode).map_err(no_space)?;
+        if options.sparse {
+            sys::set_len(&file, total).map_err(no_space)?;
+        } else {
+            sys::reserve(&file, total).map_err(no_space)?;
+        }
+        sys::write_at(&file, &header.to_bytes(), 0).map_err(no_space)?;
+        let locks = LockFd::reopen(&file, Access::ReadWrite).map_err(Error::os("open the locks of", &name))?;
+        locks.try_lock(LIFE_BYTE, Sharing::Shared).map_err(Error::os("lock", &name))?;
+        locks.try_lock(ROLE_BYTE, Sharing::Exclusive).map_err(Error::os("lock", &name))?;
+        Ok(Self { name, header, locks, origin: Origin::Created, directory, file })
+    }
+
+    /// Gives a draft its name: `None`. If a living object has the name already, that is an error, unless its creator
+    /// is dead and it is of the same shape: then this process takes its role over and uses that one instead.
+    pub(crate) fn publish(&self) -> Result<Option<Self>, Error> {
+        let (name, directory) = (&self.name, &self.directory);
+        let _lock = directory.lock()?;
+        loop {
+            match sys::publish(&self.file, directory.fd(), name.as_str()) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::os("publish", name)(error)),
+            }
+            let Some(found) = Found::open(name, directory, Access::ReadWrite)? else { continue };
+            match found.condition()? {
+                Condition::Dead => {}
+                Condition::Orphaned if found.header.persistence == Persistence::Keep => return Err(found.taken()),
+                Condition::Idle | Condition::Created => return Err(found.taken()),
+                Condition::Orphaned if found.header.same_shape(&self.header) => {
+                    return found.join(Arc::clone(directory), Origin::TakenOver).map(Some);
+                }
+                Condition::Orphaned => found.retire()?,
+            }
+            found.unlink(directory)?;
+        }
+        prim::step();
+        directory.sweep();
+        Ok(None)
+    }
+
+    /// Opens a living object, or a kept one.
+    pub(crate) fn open(name: Name, access: Access) -> Result<Self, Error> {
+        let directory = Arc::new(Directory::open(name.directory())?);
+        let missing = || Error::NotFound { name: name.to_string() };
+        let _lock = directory.lock()?;
+        let found = Found::open(&name, &directory, access)?.ok_or_else(missing)?;
+        if found.condition()? == Condition::Dead {
+            found.unlink(&directory)?;
+            return Err(missing());
+        }
+        found.join(directory, Origin::Opened)
+    }
+
+    /// Like [`open`](Self::open), but waits for the object to appear.
+    pub(crate) fn wait_for(name: &Name, access: Access, timeout: Option<Duration>) -> Result<Self, Error> {
+        let start = Instant::now();
+        let mut nap = Duration::from_micros(200);
+        loop {
+            match Self::open(name.clone(), access) {
+                Err(Error::NotFound { .. }) => {}
+                result => return result,
+            }
+            let waited = start.elapsed();
+            let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(waited));
+            if left.is_zero() {
+                return Err(Error::TimedOut { name: name.to_string(), waited });
+            }
+            std::thread::sleep(nap.min(left));
+            nap = (nap * 2).min(Duration::from_millis(10));
+        }
+    }
+
+    /// Maps the whole object.
+    pub(crate) fn map(&self, access: Access) -> Result<Map, Error> {
+        let len = self.header.total().and_then(|total| usize::try_from(total).ok());
+        let len = len.ok_or_else(|| Error::TooLarge { name: self.name.to_string() })?;
+        let map = Map::of(&self.file, len, access).map_err(Error::os("map", &self.name))?;
+        if !self.header.sparse {
+            map.populate(access);
+        }
+        Ok(map)
+    }
+}
+
+impl Drop for Object {
+    /// The last user of an object that nobody asked to keep takes its name away.
+    fn drop(&mut self) {
+        if self.header.persistence != Persistence::UntilLastUser || self.locks.is_forked() {
+            return;
+        }
+        // Without the directory's lock the object is left to the next create, open or gc, as if this process died.
+        let Ok(_lock) = self.directory.lock() else { return };
+        // The life byte is given back under the directory's lock, or two last users could each see the other.
+        let last = self.locks.unlock(LIFE_BYTE).and_then(|()| self.locks.is_locked(LIFE_BYTE)).is_ok_and(|used| !used);
+        let named = sys::meta_at(self.directory.fd(), self.name.as_str()).map(|meta| meta.identity).ok();
+        if last && named.is_some() && named == sys::meta(&self.file).map(|meta| meta.identity).ok() {
+            // Failing leaves the object to gc.
+            let _ = sys::unlink(self.directory.fd(), self.name.as_str());
+            prim::step();
+        }
+    }
+}
+
+/// What the lock bytes say about an object. Only a holder of the directory's lock may act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Its creator lives.
+    Created,
+    /// Its creator is gone, others use it.
+    Orphaned,
+    /// Nobody uses it, and it is to be kept.
+    Idle,
+    /// Nobody uses it and nobody asked to keep it, or it was retired.
+    Dead,
+}
+
+/// What was found under a name: checked, but not joined.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) name: Name,
+    pub(crate) header: Header,
+    pub(crate) locks: LockFd,
+    file: Fd,
+}
+
+impl Found {
+    /// Opens and checks what has the name; `None` if nothing has.
+    pub(crate) fn open(name: &Name, directory: &Directory, access: Access) -> Result<Option<Self>, Error> {
+        let foreign = |what: &str| Error::Foreign { name: name.to_string(), what: what.to_owned() };
+        let file = match sys::open_at(directory.fd(), name.as_str(), access) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(match sys::meta_at(directory.fd(), name.as_str()).map(|meta| meta.kind) {
+                    Ok(Kind::Link) => foreign("a symbolic link"),
+                    Ok(Kind::Directory) => foreign("a directory"),
+                    Ok(Kind::Other) => foreign("a pipe, socket or device"),
+                    _ => Error::os("open", name)(error),
+                });
+            }
+        };
+        let meta = sys::meta(&file).map_err(Error::os("look at", name))?;
+        if meta.kind != Kind::File {
+            return Err(foreign(if meta.kind == Kind::Directory { "a directory" } else { "a pipe, socket or device" }));
+        }
+        if !directory.trusts(&meta) {
+            let what = format!("a file of user {} with mode {:04o}, which is not to be trusted", meta.user, meta.mode);
+            return Err(foreign(&what));
+        }
+        if meta.links > 1 {
+            return Err(foreign("a file with further names"));
+        }
+        let header = Header::validate(name.as_str(), meta.len, |offset, count| {
+            let mut bytes = vec![0; count];
+            sys::read_at(&file, &mut bytes, offset).ok().map(|()| bytes)
+        })?;
+        let locks = LockFd::reopen(&file, access).map_err(Error::os("open the locks of", name))?;
+        Ok(Some(Self { name: name.clone(), header, locks, file }))
+    }
+
+    /// What the lock bytes and the state say.
+    pub(crate) fn condition(&self) -> Result<Condition, Error> {
+        let locked = |byte| self.locks.is_locked(byte).map_err(Error::os("look at the locks of", &self.name));
+        let mut state = [0; 4];
+        sys::read_at(&self.file, &mut state, STATE_OFFSET as u64).map_err(Error::os("read", &self.name))?;
+        Ok(match (u32::from_ne_bytes(state), locked(LIFE_BYTE)?) {
+            (LIVE, true) if locked(ROLE_BYTE)? => Condition::Created,
+            (LIVE, true) => Condition::Orphaned,
+            (LIVE, false) if self.header.persistence == Persistence::Keep => Condition::Idle,
+            _ => Condition::Dead,
+        })
+    }
+
+    /// Becomes a user of the object; the caller holds the directory's lock.
+    fn join(self, directory: Arc<Directory>, origin: Origin) -> Result<Object, Error> {
+        let Self { name, header, locks, file } = self;
+        let fail = || Error::os("lock", &name);
+        let busy = || io::Error::from(io::ErrorKind::ResourceBusy);
+        if !locks.try_lock(LIFE_BYTE, Sharing::Shared).map_err(fail())? {
+            return Err(fail()(busy()));
+        }
+        if origin == Origin::TakenOver && !locks.try_lock(ROLE_BYTE, Sharing::Exclusive).map_err(fail())? {
+            return Err(fail()(busy()));
+        }
+        prim::step();
+        Ok(Object { name, header, locks, origin, directory, file })
+    }
+
+    /// Tells every user to let go.
+    fn retire(&self) -> Result<(), Error> {
+        sys::write_at(&self.file, &RETIRED.to_ne_bytes(), STATE_OFFSET as u64)
+            .map_err(Error::os("retire", &self.name))?;
+        prim::step();
+        Ok(())
+    }
+
+    /// Takes the name away; the caller holds the directory's lock, and `self` was opened under it.
+    fn unlink(&self, directory: &Directory) -> Result<(), Error> {
+        unlink(directory, &self.name)
+    }
+
+    /// The error for a name that is taken.
+    fn taken(&self) -> Error {
+        Error::AlreadyExists { name: self.name.to_string(), creator: self.creator() }
+    }
+
+    /// Who created the object or took it over last.
+    pub(crate) fn creator(&self) -> Option<Who> {
+        let mut word = [0; 8];
+        sys::read_at(&self.file, &mut word, CREATOR_OFFSET as u64).ok()?;
+        owner::who_in(&self.table().ok()?, OwnerId::in_word(u64::from_ne_bytes(word)))
+    }
+
+    /// A copy of the participant table.
+    pub(crate) fn table(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; TABLE_SIZE];
+        sys::read_at(&self.file, &mut bytes, TABLE_OFFSET as u64).map_err(Error::os("read", &self.name))?;
+        Ok(bytes)
+    }
+}
+
+fn unlink(directory: &Directory, name: &Name) -> Result<(), Error> {
+    match sys::unlink(directory.fd(), name.as_str()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::os("remove", name)(error)),
+        _ => {
+            prim::step();
+            Ok(())
+        }
+    }
+}
+
+/// Takes a name away. Whoever uses the object goes on undisturbed; its memory is free again when the last of them
+/// has unmapped it. The name can be used for another object at once.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] if nothing has the name, [`Error::Foreign`] if something has it that is no memlane object,
+/// which is left alone. A damaged object is removed.
+pub fn remove(name: impl ToName) -> Result<(), Error> {
+    take_away(&name.to_name()?, Access::Read, |_| Ok(()))
+}
+
+/// Takes a name away like [`remove`], and tells everybody who uses the object to let go: each of their calls that
+/// locks or waits fails with [`LockError::Retired`](crate::LockError::Retired), those already asleep within 50 ms.
+///
+/// # Errors
+///
+/// As [`remove`].
+pub fn retire(name: impl ToName) -> Result<(), Error> {
+    take_away(&name.to_name()?, Access::ReadWrite, Found::retire)
+}
+
+fn take_away(name: &Name, access: Access, first: impl FnOnce(&Found) -> Result<(), Error>) -> Result<(), Error> {
+    let directory = Directory::open(name.directory())?;
+    let _lock = directory.lock()?;
+    match Found::open(name, &directory, access) {
+        Ok(None) => Err(Error::NotFound { name: name.to_string() }),
+        Ok(Some(found)) => {
+            first(&found)?;
+            found.unlink(&directory)
+        }
+        Err(Error::Corrupt { .. } | Error::Incompatible { .. }) => unlink(&directory, name),
+        Err(error) => Err(error),
+    }
+}
+
+/// What [`gc`] removed, or would remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// The object.
+    pub name: String,
+    /// The memory it took, in bytes.
+    pub size: u64,
+}
+
+/// Removes every object in `directory` (the default one if `None`) that nobody uses and nobody asked to keep; with
+/// `dry_run` only says which. What is alive, kept, damaged or foreign is left alone, whatever the timing.
+///
+/// # Errors
+///
+/// [`Error::Directory`] or [`Error::Busy`] if the directory cannot be used.
+pub fn gc(directory: Option<&Path>, dry_run: bool) -> Result<Vec<Reclaimed>, Error> {
+    let path = directory.map_or_else(|| name::default_directory().0, Path::to_owned);
+    let directory = Directory::open(&path)?;
+    let mut reclaimed = Vec::new();
+    for name in directory.names()? {
+        reclaimed.extend(directory.reclaim(&name, dry_run)?);
+    }
+    Ok(reclaimed)
+}
+
+impl Directory {
+    /// Removes the object if it is dead.
+    fn reclaim(&self, name: &str, dry_run: bool) -> Result<Option<Reclaimed>, Error> {
+        let Ok(name) = Name::new(name) else { return Ok(None) };
+        let _lock = self.lock()?;
+        self.reclaim_locked(&name, dry_run)
+    }
+
+    fn reclaim_locked(&self, name: &Name, dry_run: bool) -> Result<Option<Reclaimed>, Error> {
+        let found = match Found::open(name, self, Access::Read) {
+            Ok(Some(found)) => found,
+            Ok(None) | Err(_) => return Ok(None),
+        };
+        if found.condition()? != Condition::Dead {
+            return Ok(None);
+        }
+        if !dry_run {
+            found.unlink(self)?;
+        }
+        Ok(Some(Reclaimed { name: name.to_string(), size: found.header.total().unwrap_or(0) }))
+    }
+
+    /// Looks at some names in passing and reclaims the dead among them; the caller holds the lock. It is a courtesy:
+    /// what fails here is left to `gc`.
+    fn sweep(&self) {
+        let names = self.names().unwrap_or_default();
+        let start = sys::random().map_or(0, |random| random as usize % names.len().max(1));
+        for name in names.iter().cycle().skip(start).take(SWEEP.min(names.len())) {
+            if let Ok(name) = Name::new(name) {
+                let _ = self.reclaim_locked(&name, false);
+            }
+        }
+    }
+}
+
+/// Refuses before anything is made what cannot be paid for.
+fn check_space(name: &Name, directory: &Directory, need: u64, sparse: bool) -> Result<(), Error> {
+    let (file_size, memory) = sys::limits();
+    let refuse = |available: u64, place: PathBuf, fix: String| {
+        Err(Error::NoSpace { name: name.to_string(), need, available, place, fix })
+    };
+    if let Some(limit) = file_size.filter(|limit| *limit < need) {
+        return refuse(
+            limit,
+            "the file size limit of this process".into(),
+            "raise it with `ulimit -f unlimited`".into(),
+        );
+    }
+    if sparse {
+        return Ok(());
+    }
+    let free = directory.file_system()?.free;
+    if free < need {
+        return refuse(free, directory.path().to_owned(), more_space(directory));
+    }
+    match memory.filter(|limit| *limit < need) {
+        Some(limit) => {
+            refuse(limit, "the memory limit of this container".into(), "give the container more memory".into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// What to do when the file system is full.
+fn more_space(directory: &Directory) -> String {
+    let total = directory.file_system().map_or(0, |system| system.total);
+    format!(
+        "free some with `memlane gc`, or enlarge it (it has {total} bytes in all): \
+         `mount -o remount,size=SIZE {}`, in a container `docker run --shm-size=SIZE`",
+        if directory.path().starts_with("/dev/shm") {
+            "/dev/shm".into()
+        } else {
+            directory.path().display().to_string()
+        },
+    )
+}
+
+/// Makes a clean error of a full file system.
+fn out_of_space(error: io::Error, name: &Name, directory: &Directory, need: u64) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace {
+            name: name.to_string(),
+            need,
+            available: directory.file_system().map_or(0, |system| system.free),
+            place: directory.path().to_owned(),
+            fix: more_space(directory),
+        },
+        io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory => Error::Directory {
+            path: directory.path().to_owned(),
+            reason: "its file system has no unnamed files: use one in memory (tmpfs)".into(),
+        },
+        _ => Error::os("reserve memory for", name)(error),
+    }
+}

@@ -1,0 +1,104 @@
+//! The one door to atomics and to waiting on them.
+//!
+//! Two faces, chosen by `--cfg`: the real atomics, or (`memlane_failpoints`) the same operations counted, where the
+//! process kills itself at the N-th step that changed shared bytes.
+
+use crate::sys;
+use std::time::Duration;
+
+#[cfg(not(memlane_failpoints))]
+pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(memlane_failpoints)]
+pub(crate) use counted::{AtomicU32, AtomicU64, Ordering};
+
+/// Marks a step that changed what other processes see, outside the atomics: a name, a file, a lock.
+#[inline]
+pub(crate) fn step() {
+    #[cfg(memlane_failpoints)]
+    counted::step();
+}
+
+/// Sleeps at most `limit` while `word` holds `expected`; may return early for any reason.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) {
+    sys::wait(std::ptr::from_ref(word).cast(), expected, limit);
+}
+
+/// Wakes up to `count` sleepers of `word`; returns how many.
+pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
+    sys::wake(std::ptr::from_ref(word).cast(), count)
+}
+
+/// Like [`wait`] for the low half of a 64-bit word; a change of the high half alone is not noticed.
+pub(crate) fn wait_low(word: &AtomicU64, expected: u32, limit: Duration) {
+    sys::wait(low_half(word), expected, limit);
+}
+
+/// Like [`wake`] for those who wait with [`wait_low`].
+pub(crate) fn wake_low(word: &AtomicU64, count: u32) -> u32 {
+    sys::wake(low_half(word), count)
+}
+
+fn low_half(word: &AtomicU64) -> *const u32 {
+    std::ptr::from_ref(word).cast::<u32>().wrapping_add(usize::from(cfg!(target_endian = "big")))
+}
+
+#[cfg(memlane_failpoints)]
+mod counted {
+    pub(crate) use core::sync::atomic::Ordering;
+    use core::sync::atomic::{AtomicU32 as Real32, AtomicU64 as Real64};
+    use std::sync::OnceLock;
+
+    static STEPS: Real64 = Real64::new(0);
+
+    /// Counts one step; at the one that `MEMLANE_DIE_AT` names (from 1), the process kills itself.
+    pub(crate) fn step() {
+        static DIE_AT: OnceLock<u64> = OnceLock::new();
+        let die_at = *DIE_AT.get_or_init(|| {
+            std::env::var("MEMLANE_DIE_AT").ok().and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
+        });
+        if STEPS.fetch_add(1, Ordering::Relaxed) + 1 == die_at {
+            crate::sys::kill_self();
+        }
+    }
+
+    macro_rules! counted {
+        ($name:ident, $real:ident, $int:ident) => {
+            #[derive(Debug)]
+            #[repr(transparent)]
+            pub(crate) struct $name($real);
+
+            impl $name {
+                #[allow(dead_code, reason = "one of the two widths is only ever found in shared memory")]
+                pub(crate) const fn new(value: $int) -> Self {
+                    Self($real::new(value))
+                }
+
+                pub(crate) fn load(&self, order: Ordering) -> $int {
+                    self.0.load(order)
+                }
+
+                pub(crate) fn store(&self, value: $int, order: Ordering) {
+                    self.0.store(value, order);
+                    step();
+                }
+
+                pub(crate) fn compare_exchange(
+                    &self,
+                    current: $int,
+                    new: $int,
+                    success: Ordering,
+                    failure: Ordering,
+                ) -> Result<$int, $int> {
+                    let result = self.0.compare_exchange(current, new, success, failure);
+                    if result.is_ok() {
+                        step();
+                    }
+                    result
+                }
+            }
+        };
+    }
+
+    counted!(AtomicU32, Real32, u32);
+    counted!(AtomicU64, Real64, u64);
+}

@@ -1,0 +1,488 @@
+//! Memory: an object as a handle, and its bytes as a region.
+//!
+//! [`SharedMemory`] is the object, [`Region`] and [`RegionMut`] are its bytes in this process, for reading only or
+//! for both. A region that can be written is a participant of the object: it can hold locks that lie in it.
+#![allow(unsafe_code)]
+
+use crate::error::{Error, LockError, Who};
+use crate::object::{CREATOR_OFFSET, Header, LIVE, Name, Object, Options, Origin, Persistence, STATE_OFFSET};
+use crate::object::{TABLE_OFFSET, ToName};
+use crate::owner::{OwnerId, PARTICIPANTS, Table};
+use crate::prim::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::{self, Access, Map};
+use std::ptr::NonNull;
+
+/// A named shared memory object of raw bytes, open in this process but not mapped.
+///
+/// While the handle or a region made from it lives, the object counts as used.
+///
+/// ```
+/// # let name = memlane::Name::unique("doc")?.in_directory("/dev/shm");
+/// let mut region = memlane::SharedMemory::create(&name, 4096, &memlane::Options::new())?.map_mut()?;
+/// region.write_at(0, b"hello")?;
+///
+/// let mut copy = [0; 5];
+/// memlane::SharedMemory::open(&name)?.map()?.read_at(0, &mut copy)?;
+/// assert_eq!(&copy, b"hello");
+/// # Ok::<(), memlane::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct SharedMemory {
+    object: Object,
+}
+
+impl SharedMemory {
+    /// Creates an object of `size` bytes, all zero, reserved and ready when its name appears.
+    ///
+    /// An object of that name that is dead is replaced. One that others still use although its creator died is taken
+    /// over if it has the same size, see [`SharedMemory::origin`]; otherwise it is retired and replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyExists`] if a living or kept object has the name, [`Error::NoSpace`] if the memory cannot be
+    /// had, in which case nothing is left behind, and the others if the name or its directory cannot be used.
+    pub fn create(name: impl ToName, size: u64, options: &Options) -> Result<Self, Error> {
+        let header = raw_header(size);
+        let draft = Object::draft(name.to_name()?, header, options)?;
+        Ok(Self { object: draft.publish()?.unwrap_or(draft) })
+    }
+
+    /// Opens an object that another process created, whatever type is in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if there is none, [`Error::Foreign`], [`Error::Corrupt`] or [`Error::Incompatible`] if
+    /// what has the name is no sound object of this format.
+    pub fn open(name: impl ToName) -> Result<Self, Error> {
+        Ok(Self { object: Object::open(name.to_name()?, Access::ReadWrite)? })
+    }
+
+    /// Opens the object, or creates it with `size` bytes if there is none.
+    ///
+    /// An existing object keeps its own size and options.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) and [`create`](Self::create), but neither `NotFound` nor `AlreadyExists`.
+    pub fn open_or_create(name: impl ToName, size: u64, options: &Options) -> Result<Self, Error> {
+        let name = name.to_name()?;
+        open_or_create(|| Self::open(&name), || Self::create(&name, size, options))
+    }
+
+    /// The name it was opened by.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.object.name
+    }
+
+    /// The number of bytes for the user.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.object.header.data_len
+    }
+
+    /// A random number that no other object has or had: a name that was removed and created again leads to another.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        self.object.header.id
+    }
+
+    /// How long the object stays.
+    #[must_use]
+    pub fn persistence(&self) -> Persistence {
+        self.object.header.persistence
+    }
+
+    /// Whether this handle created the object, took it over, or opened it.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.object.origin
+    }
+
+    /// Maps the bytes for reading only.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] or [`Error::Os`] if the address space is used up.
+    pub fn map(self) -> Result<Region, Error> {
+        Region::of(self.object)
+    }
+
+    /// Maps the bytes for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map), and [`Error::TooManyParticipants`].
+    pub fn map_mut(self) -> Result<RegionMut, Error> {
+        RegionMut::of(self.object)
+    }
+}
+
+/// The header of an object of raw bytes.
+fn raw_header(size: u64) -> Header {
+    header_of(size, 0, String::new())
+}
+
+/// The header of an object that holds what `schema` says.
+pub(crate) fn header_of(data_len: u64, tail: u64, schema: String) -> Header {
+    Header { id: 0, persistence: Persistence::default(), sparse: false, data_len, tail, schema }
+}
+
+/// Opens or creates, until one of them has an answer: the object may come and go between the two.
+pub(crate) fn open_or_create<T>(
+    open: impl Fn() -> Result<T, Error>,
+    mut create: impl FnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    loop {
+        match open() {
+            Err(Error::NotFound { .. }) => {}
+            result => return result,
+        }
+        match create() {
+            Err(Error::AlreadyExists { .. }) => {}
+            result => return result,
+        }
+    }
+}
+
+/// The bytes of an object in this process, for reading only. Unmapped when dropped.
+///
+/// Nothing here can write through it: such a call does not exist.
+///
+/// ```compile_fail
+/// let mut region = memlane::Region::open("cam0")?;
+/// region.write_at(0, b"no")?; // there is no such method
+/// # Ok::<(), memlane::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Region {
+    object: Object,
+    map: Map,
+}
+
+impl Region {
+    /// Opens an object and maps it for reading only; the right to read it is enough. The object counts as used.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedMemory::open`] and [`SharedMemory::map`].
+    pub fn open(name: impl ToName) -> Result<Self, Error> {
+        Self::of(Object::open(name.to_name()?, Access::Read)?)
+    }
+
+    fn of(object: Object) -> Result<Self, Error> {
+        let map = object.map(Access::Read)?;
+        Ok(Self { object, map })
+    }
+
+    /// The name it was opened by.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.object.name
+    }
+
+    /// The number of bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "the length of a mapping, not of a collection")]
+    pub fn len(&self) -> usize {
+        self.map.len() - self.object.header.data_offset() as usize
+    }
+
+    /// The address of the first byte. Other processes may change what is there at any time.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.map.base().as_ptr().wrapping_add(self.object.header.data_offset() as usize)
+    }
+
+    /// Copies the bytes at `offset` into `to`.
+    ///
+    /// If another process writes them at the same time, some copied bytes are old and some are new.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if the range does not lie in the region.
+    pub fn read_at(&self, offset: usize, to: &mut [u8]) -> Result<(), Error> {
+        check_range(self.len(), self.as_ptr(), offset, to.len(), 1)?;
+        // SAFETY: the range lies in the mapping, which lives as long as `self`.
+        unsafe { copy_out(self.as_ptr().add(offset), to) };
+        Ok(())
+    }
+}
+
+/// The bytes of an object in this process, for reading and writing. Unmapped when dropped.
+#[derive(Debug)]
+pub struct RegionMut {
+    attachment: Attachment,
+}
+
+impl RegionMut {
+    /// Maps an object and becomes a participant of it.
+    pub(crate) fn of(object: Object) -> Result<Self, Error> {
+        let map = object.map(Access::ReadWrite)?;
+        Ok(Self { attachment: Attachment::new(object, map)? })
+    }
+
+    /// Gives a draft its name, or takes over the object that has it: then this region is of that object.
+    pub(crate) fn publish(self) -> Result<Self, Error> {
+        match self.attachment.object.publish()? {
+            None => Ok(self),
+            Some(other) => Self::of(other),
+        }
+    }
+
+    /// What was checked when the object was opened.
+    pub(crate) fn header(&self) -> &Header {
+        &self.attachment.object.header
+    }
+
+    pub(crate) fn attachment(&self) -> &Attachment {
+        &self.attachment
+    }
+
+    /// The name it was opened by.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.attachment.object.name
+    }
+
+    /// Whether this handle created the object, took it over, or opened it.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.attachment.object.origin
+    }
+
+    /// A random number that no other object has or had.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        self.attachment.object.header.id
+    }
+
+    /// Names this attachment, to be stored in shared data.
+    #[must_use]
+    pub fn owner(&self) -> OwnerId {
+        self.attachment.me
+    }
+
+    /// Who `owner` is, if that is still known; it may be dead.
+    #[must_use]
+    pub fn who(&self, owner: OwnerId) -> Option<Who> {
+        self.attachment.table().who(owner)
+    }
+
+    /// Whether `owner` is an attachment that lives: its process does, and has not closed the object.
+    #[must_use]
+    pub fn is_alive(&self, owner: OwnerId) -> bool {
+        !self.attachment.is_dead(owner)
+    }
+
+    /// Whether the object was retired (removed by force): its users are to let go of it.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        matches!(self.attachment.check(), Err(LockError::Retired))
+    }
+
+    /// The number of bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "the length of a mapping, not of a collection")]
+    pub fn len(&self) -> usize {
+        self.attachment.len
+    }
+
+    /// The address of the first byte. Other processes may change what is there at any time.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.attachment.data().as_ptr()
+    }
+
+    /// The address of the first byte, for writing.
+    #[must_use]
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.attachment.data().as_ptr()
+    }
+
+    /// Copies the bytes at `offset` into `to`, as [`Region::read_at`] does. Exclusive in this process, because
+    /// something placed in the region may be locked and written by another of its threads.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if the range does not lie in the region.
+    pub fn read_at(&mut self, offset: usize, to: &mut [u8]) -> Result<(), Error> {
+        check_range(self.len(), self.as_ptr(), offset, to.len(), 1)?;
+        // SAFETY: the range lies in the mapping, which lives as long as `self`.
+        unsafe { copy_out(self.as_ptr().add(offset), to) };
+        Ok(())
+    }
+
+    /// Copies `from` to the bytes at `offset`.
+    ///
+    /// If another process writes or reads them at the same time, it may see some old and some new bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if the range does not lie in the region.
+    pub fn write_at(&mut self, offset: usize, from: &[u8]) -> Result<(), Error> {
+        check_range(self.len(), self.as_ptr(), offset, from.len(), 1)?;
+        let to = self.as_mut_ptr();
+        // SAFETY: the range lies in the mapping, which is writable and lives as long as `self`; `&mut self` keeps
+        // this process's references out of it, and `from`, a slice of this process, does not overlap it.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.add(offset), from.len()) };
+        Ok(())
+    }
+
+    /// The address of `len` bytes at `offset`, checked to lie in the region and to be aligned.
+    pub(crate) fn range(&self, offset: usize, len: usize, align: usize) -> Result<NonNull<u8>, Error> {
+        check_range(self.len(), self.as_ptr(), offset, len, align)?;
+        // SAFETY: the offset lies in the mapping, or one past its end, as just checked.
+        Ok(unsafe { self.attachment.data().add(offset) })
+    }
+}
+
+/// What acts on an object for this process: a [`RegionMut`], or whatever holds one. Locks ask for it.
+pub trait Attached {
+    /// The region.
+    fn region(&self) -> &RegionMut;
+}
+
+impl Attached for RegionMut {
+    fn region(&self) -> &RegionMut {
+        self
+    }
+}
+
+fn check_range(size: usize, base: *const u8, offset: usize, len: usize, align: usize) -> Result<(), Error> {
+    let inside = offset.checked_add(len).is_some_and(|end| end <= size);
+    if inside && base.addr().wrapping_add(offset).is_multiple_of(align) {
+        Ok(())
+    } else {
+        Err(Error::OutOfBounds { offset, len, align, size })
+    }
+}
+
+/// Copies out of memory that others may write meanwhile.
+///
+/// # Safety
+///
+/// `from` is valid for reads of `to.len()` bytes.
+unsafe fn copy_out(from: *const u8, to: &mut [u8]) {
+    let words = to.len() / 8;
+    for word in 0..words {
+        // SAFETY: the caller vouches for `to.len()` bytes. Volatile: the bytes may change while they are read, and
+        // the compiler must neither read them twice nor assume anything of them.
+        let bytes = unsafe { from.add(word * 8).cast::<[u8; 8]>().read_volatile() };
+        to[word * 8..word * 8 + 8].copy_from_slice(&bytes);
+    }
+    for (index, byte) in to.iter_mut().enumerate().skip(words * 8) {
+        // SAFETY: as above.
+        *byte = unsafe { from.add(index).read_volatile() };
+    }
+}
+
+/// One attachment of this process to an object: the mapping, and the participant that acts on it.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    // Dropped in this order: the bytes go before the locks that say they are in use.
+    map: Map,
+    object: Object,
+    me: OwnerId,
+    /// The user's bytes: their offset and length, checked once when the object was opened.
+    offset: usize,
+    len: usize,
+}
+
+impl Attachment {
+    /// Makes this process a participant of a mapped object.
+    pub(crate) fn new(object: Object, map: Map) -> Result<Self, Error> {
+        let offset = object.header.data_offset() as usize;
+        let len = map.len() - offset;
+        let mut attachment = Self { map, object, me: OwnerId::NOBODY, offset, len };
+        attachment.attach()?;
+        Ok(attachment)
+    }
+
+    fn attach(&mut self) -> Result<(), Error> {
+        let name = || self.object.name.to_string();
+        let attached = self.table().attach(&self.object.locks).map_err(Error::os("attach to", name()))?;
+        self.me = attached.ok_or_else(|| Error::TooManyParticipants { name: name(), limit: PARTICIPANTS })?;
+        if self.object.origin != Origin::Opened {
+            self.creator().store(self.me.word(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn me(&self) -> OwnerId {
+        self.me
+    }
+
+    /// Where the user's bytes start.
+    pub(crate) fn data(&self) -> NonNull<u8> {
+        // SAFETY: `offset` is at most the length of the mapping: `Header::validate` and `Draft::new` saw to it.
+        unsafe { self.map.base().add(self.offset) }
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        // SAFETY: the header, which every mapping covers whole, holds the table at this offset, aligned to 64 from a
+        // page boundary. The table is made of atomics, so any bytes are a value and anybody may write them.
+        unsafe { self.map.base().add(TABLE_OFFSET).cast().as_ref() }
+    }
+
+    fn state(&self) -> &AtomicU32 {
+        // SAFETY: as for `table`: inside the header, aligned, atomic.
+        unsafe { self.map.base().add(STATE_OFFSET).cast().as_ref() }
+    }
+
+    fn creator(&self) -> &AtomicU64 {
+        // SAFETY: as for `table`: inside the header, aligned, atomic.
+        unsafe { self.map.base().add(CREATOR_OFFSET).cast().as_ref() }
+    }
+
+    /// Tells this object from others in this process: half of its random id.
+    #[inline]
+    pub(crate) fn key(&self) -> u64 {
+        self.object.header.id as u64
+    }
+
+    /// Whether this process is a fork of the one that attached.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.object.locks.is_forked()
+    }
+
+    /// Says in the table which lock, by its offset, this participant sleeps on: a hint for naming deadlocks.
+    pub(crate) fn waits_for(&self, lock: Option<usize>) {
+        self.table().set_waits_for(self.me, lock.map(|offset| offset as u64));
+    }
+
+    /// Whether this process may still act on the object.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), LockError> {
+        if self.object.locks.is_forked() {
+            return Err(LockError::Forked);
+        }
+        if self.state().load(Ordering::Relaxed) != LIVE {
+            return Err(LockError::Retired);
+        }
+        Ok(())
+    }
+
+    /// Whether `owner` is gone for good.
+    pub(crate) fn is_dead(&self, owner: OwnerId) -> bool {
+        self.table().is_dead(&self.object.locks, self.me, owner)
+    }
+
+    /// The offset of `word` in the user's bytes, if it lies there.
+    #[inline]
+    pub(crate) fn offset_of<T>(&self, word: &T) -> Result<usize, LockError> {
+        let offset = std::ptr::from_ref(word).addr().wrapping_sub(self.map.base().addr().get() + self.offset);
+        if offset < self.len { Ok(offset) } else { Err(LockError::NotInSegment) }
+    }
+
+    /// What the lock at `offset` of the user's bytes says, if there can be one. Read through the object's file: the
+    /// offset came from a peer, and may point to bytes that this process must not read through its own mapping.
+    pub(crate) fn word_at(&self, offset: u64) -> Option<u64> {
+        let end = offset.checked_add(8)?;
+        let mut word = [0; 8];
+        let fits = end <= self.len as u64;
+        let file = self.object.locks.file().ok().filter(|_| fits)?;
+        sys::read_at(file, &mut word, self.offset as u64 + offset).ok()?;
+        Some(u64::from_ne_bytes(word))
+    }
+}

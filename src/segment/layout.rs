@@ -1,0 +1,108 @@
+//! Sizes and offsets of `#[repr(C)]` structs, also of those that end in a flexible tail, with checked arithmetic.
+
+/// Size, alignment and tail of a type that may live in shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// The bytes before the tail; the whole size, if there is no tail and `size` is rounded up to `align`.
+    size: usize,
+    align: usize,
+    /// The size of one element of the tail, if there is one.
+    element: Option<usize>,
+}
+
+impl Layout {
+    /// The layout of a struct without fields yet.
+    pub const EMPTY: Self = Self { size: 0, align: 1, element: None };
+
+    /// The layout of a type of fixed size.
+    #[must_use]
+    pub const fn of<T>() -> Self {
+        Self { size: size_of::<T>(), align: align_of::<T>(), element: None }
+    }
+
+    /// The layout of a slice.
+    #[must_use]
+    pub const fn of_tail<T>() -> Self {
+        Self { size: 0, align: align_of::<T>(), element: Some(size_of::<T>()) }
+    }
+
+    /// Where a field of layout `field` would start if it came next in this `#[repr(C)]` struct.
+    ///
+    /// # Panics
+    ///
+    /// If the struct is larger than the address space; at compile time, as layouts are constants.
+    #[must_use]
+    pub const fn next_offset(self, field: Self) -> usize {
+        match self.size.checked_next_multiple_of(field.align) {
+            Some(offset) => offset,
+            None => panic!("the struct is larger than the address space"),
+        }
+    }
+
+    /// This struct with one more field.
+    ///
+    /// # Panics
+    ///
+    /// As [`next_offset`](Self::next_offset), and if a field follows the tail.
+    #[must_use]
+    pub const fn with(self, field: Self) -> Self {
+        assert!(self.element.is_none(), "only the last field may be a flexible tail");
+        let align = if field.align > self.align { field.align } else { self.align };
+        match self.next_offset(field).checked_add(field.size) {
+            Some(size) => Self { size, align, element: field.element },
+            None => panic!("the struct is larger than the address space"),
+        }
+    }
+
+    /// The alignment in bytes.
+    #[must_use]
+    pub const fn align(self) -> usize {
+        self.align
+    }
+
+    /// The size of the type with `tail` elements, or `None` if that is more than an address space holds.
+    #[must_use]
+    pub fn size(self, tail: u64) -> Option<usize> {
+        let tail = usize::try_from(tail).ok()?.checked_mul(self.element.unwrap_or(0))?;
+        let size = self.size.checked_add(tail)?.checked_next_multiple_of(self.align)?;
+        (size <= isize::MAX as usize).then_some(size)
+    }
+
+    /// The size of the type without any tail elements.
+    #[must_use]
+    pub const fn base_size(self) -> usize {
+        self.size.next_multiple_of(self.align)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Layout;
+
+    const MIXED: Layout = Layout::EMPTY
+        .with(Layout::of::<u8>())
+        .with(Layout::of::<u64>())
+        .with(Layout::of::<u16>())
+        .with(Layout::of_tail::<u32>());
+
+    #[test]
+    fn agrees_with_the_compiler() {
+        // `[u32; N]` behind the same fields is as large as `N` elements of `[u32]`.
+        #[repr(C)]
+        struct With<const N: usize>(u8, u64, u16, [u32; N]);
+        assert_eq!(MIXED.size(0), Some(size_of::<With<0>>()));
+        assert_eq!(MIXED.size(1), Some(size_of::<With<1>>()));
+        assert_eq!(MIXED.size(2), Some(size_of::<With<2>>()));
+        assert_eq!(MIXED.size(5), Some(size_of::<With<5>>()));
+        assert_eq!(MIXED.next_offset(Layout::of::<u32>()), std::mem::offset_of!(With<1>, 3));
+        assert_eq!(MIXED.align(), align_of::<u64>());
+    }
+
+    #[test]
+    fn refuses_what_cannot_be() {
+        assert_eq!(MIXED.size(u64::MAX), None);
+        assert_eq!(MIXED.size(u64::MAX / 4), None);
+        assert_eq!(MIXED.size((isize::MAX as u64) / 4), None);
+        assert_eq!(Layout::of::<u8>().size(u64::MAX), Some(1), "a tail that is not there has no size");
+    }
+}

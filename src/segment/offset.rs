@@ -1,0 +1,144 @@
+//! The one place where bytes become references.
+#![allow(unsafe_code)]
+
+use super::Segment;
+use super::shareable::{Shareable, Tail};
+use crate::error::Error;
+use crate::region::{Attached, RegionMut};
+use std::fmt;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+/// A `T` in a region: checked to lie in it, aligned, and never moved or dropped.
+pub(super) struct Slot<T: ?Sized>(NonNull<T>);
+
+// SAFETY: a `Slot` is used as a shared reference to a `T`, which is `Sync` as every `Shareable` is.
+unsafe impl<T: Shareable + ?Sized> Send for Slot<T> {}
+// SAFETY: as above.
+unsafe impl<T: Shareable + ?Sized> Sync for Slot<T> {}
+
+impl<T: Shareable + ?Sized> Slot<T> {
+    /// Finds the place of a `T` with `tail` elements at `offset` of `region`. The caller keeps the region, and with
+    /// it the mapping, for as long as the slot.
+    pub(super) fn find(region: &RegionMut, offset: usize, tail: T::Tail) -> Result<Self, Error> {
+        let name = || region.name().to_string();
+        let len = T::LAYOUT.size(tail.to_len()).ok_or_else(|| Error::TooLarge { name: name() })?;
+        let base = region.range(offset, len, T::LAYOUT.align())?;
+        let pointer =
+            NonNull::new(T::from_base(base.as_ptr(), tail)).ok_or_else(|| Error::TooLarge { name: name() })?;
+        Ok(Self(pointer))
+    }
+
+    /// # Safety
+    ///
+    /// The region that the slot was found in is still mapped, and nobody in this process has a `&mut` to it.
+    pub(super) unsafe fn get(&self) -> &T {
+        // SAFETY: `find` checked that size and alignment fit into the mapping; the caller vouches for the mapping.
+        // Every byte pattern is a `T`, whatever a peer wrote. That a peer does not write plain fields while they are
+        // read here is the contract of this tier (docs/DESIGN.md, "Trust"); locks and atomics do not rely on it.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// # Safety
+    ///
+    /// As [`get`](Self::get), and nobody in this process has any other reference into the slot.
+    unsafe fn get_mut(&mut self) -> &mut T {
+        // SAFETY: as in `get`; the caller vouches for exclusiveness.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Slot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:p}", self.0)
+    }
+}
+
+/// A value at an offset of a raw region, and the right to lock what is in it.
+#[derive(Debug)]
+pub struct Placed<'a, T: ?Sized> {
+    region: &'a mut RegionMut,
+    slot: Slot<T>,
+}
+
+impl<T: Shareable + ?Sized> Deref for Placed<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the borrowed region keeps the mapping, and the borrow is exclusive in this process.
+        unsafe { self.slot.get() }
+    }
+}
+
+impl<T: Shareable + ?Sized> Segment<T> {
+    /// Lets `init` fill in the zeroed value of an object that has no name yet.
+    pub(super) fn build(draft: &mut RegionMut, tail: T::Tail, init: impl FnOnce(&mut T)) -> Result<(), Error> {
+        let mut slot = Slot::<T>::find(draft, 0, tail)?;
+        // SAFETY: `&mut draft` keeps the mapping and every other reference of this process out until `init` is done,
+        // and no other process can see an object without a name.
+        init(unsafe { slot.get_mut() });
+        Ok(())
+    }
+
+    /// Runs `T`'s destructor on the value in shared memory. Nothing else ever does.
+    ///
+    /// # Safety
+    ///
+    /// No process uses the value again, this one through this segment included, but to close it.
+    pub unsafe fn drop_in_place(&mut self) {
+        // SAFETY: the slot lies in the mapping that `self` keeps, and the caller vouches that nobody uses the value.
+        unsafe { std::ptr::drop_in_place(self.slot.get_mut()) };
+    }
+}
+
+impl<T: Shareable + ?Sized> Deref for Segment<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the slot was found in `self.region`, which is mapped as long as `self` lives, and no `&mut` to it
+        // exists: `build` ran on a draft that was not a segment yet, `drop_in_place` borrows `self` exclusively.
+        unsafe { self.slot.get() }
+    }
+}
+
+impl RegionMut {
+    /// Builds a `T` with `tail` elements at `offset`: zeroes its bytes and lets `init` fill them in.
+    ///
+    /// A raw region says nothing about what is in it, and nobody is kept from looking before it is complete: tell
+    /// the other process when it may use [`RegionMut::at`]. A [`Segment`](crate::Segment) does both.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if it does not fit there or is not aligned, [`Error::TooLarge`].
+    pub fn place<T: Shareable + ?Sized>(
+        &mut self,
+        offset: usize,
+        tail: T::Tail,
+        init: impl FnOnce(&mut T),
+    ) -> Result<Placed<'_, T>, Error> {
+        let mut slot = Slot::<T>::find(self, offset, tail)?;
+        let len = T::LAYOUT.size(tail.to_len()).unwrap_or(0);
+        // SAFETY: `find` checked that `len` bytes lie there, and `&mut self` keeps this process's references out.
+        unsafe { self.as_mut_ptr().add(offset).write_bytes(0, len) };
+        // SAFETY: `&mut self` keeps the mapping and every other reference of this process out until `init` is done.
+        init(unsafe { slot.get_mut() });
+        Ok(Placed { region: self, slot })
+    }
+
+    /// The `T` with `tail` elements that was built at `offset`. Nothing checks that it was a `T`; whatever the bytes
+    /// are, they are a value of one.
+    ///
+    /// # Errors
+    ///
+    /// As [`place`](Self::place).
+    pub fn at<T: Shareable + ?Sized>(&mut self, offset: usize, tail: T::Tail) -> Result<Placed<'_, T>, Error> {
+        let slot = Slot::find(self, offset, tail)?;
+        Ok(Placed { region: self, slot })
+    }
+}
+
+impl<T: Shareable + ?Sized> Attached for Placed<'_, T> {
+    fn region(&self) -> &RegionMut {
+        self.region
+    }
+}

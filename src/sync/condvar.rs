@@ -1,0 +1,192 @@
+//! A condition in one 32-bit word: an eventcount, with no count of waiters that a death could falsify.
+//!
+//! Word: sequence number << 1 | "somebody sleeps". Waiting is: read the sequence under the mutex, unlock, sleep while
+//! it stays the same, lock. Notifying is: next sequence, wake.
+
+use super::guard::{Locked, MutexGuard};
+use super::{Slices, spin};
+use crate::error::WaitError;
+use crate::owner::OwnerId;
+use crate::prim::{self, AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Somebody sleeps on the word, or did.
+const SLEEPERS: u32 = 1;
+
+/// When a wait is to end even if nothing was notified.
+///
+/// ```
+/// use memlane::{OwnerId, Until};
+/// use std::time::Duration;
+///
+/// let whoever = OwnerId::NOBODY;
+/// let until = Until::timeout(Duration::from_secs(5)).or_peer_lost(whoever);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Until {
+    timeout: Option<Duration>,
+    peer: Option<OwnerId>,
+}
+
+impl Until {
+    /// Never, unless more is said: only for conditions that somebody is sure to notify.
+    #[must_use]
+    pub fn forever() -> Self {
+        Self { timeout: None, peer: None }
+    }
+
+    /// When this much time has passed on the monotonic clock.
+    #[must_use]
+    pub fn timeout(timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), peer: None }
+    }
+
+    /// Also when `peer`, who was to make the condition true, is dead or has closed the object.
+    #[must_use]
+    pub fn or_peer_lost(mut self, peer: OwnerId) -> Self {
+        self.peer = Some(peer);
+        self
+    }
+}
+
+/// What ended a sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Notified,
+    TimedOut,
+    PeerLost,
+}
+
+/// A condition that processes wait for and notify, beside a [`Mutex`](crate::Mutex). 4 bytes; zeroed, it is ready.
+///
+/// A waiter or a notifier that is killed leaves nothing behind. A condition has no owner whose death could be seen:
+/// when one process alone can make it true, name it with [`Until::or_peer_lost`].
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Condvar {
+    word: AtomicU32,
+}
+
+impl Condvar {
+    /// Gives the lock back, sleeps until somebody notifies, and takes the lock again. May also return for no reason.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`] or [`WaitError::PeerLost`] as `until` says, [`WaitError::Lock`] if the lock cannot be
+    /// taken again: it is held by somebody else when the time is over, or the object was retired. The lock is not
+    /// held then.
+    pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>, until: Until) -> Result<Locked<'a, T>, WaitError> {
+        let mut slices = Slices::new(until.timeout);
+        let attachment = guard.attachment;
+        let known = || until.peer.and_then(|peer| attachment.table().who(peer));
+        match self.sleep(guard, &mut slices, until)? {
+            (locked, Woken::Notified) => Ok(locked),
+            (_, Woken::TimedOut) => Err(WaitError::TimedOut { waited: slices.waited(), peer: known() }),
+            (_, Woken::PeerLost) => Err(WaitError::PeerLost { peer: known() }),
+        }
+    }
+
+    /// Waits as long as `condition` holds of what the lock guards. It is looked at only under the lock, and once more
+    /// before giving up.
+    ///
+    /// If the lock's holder dies meanwhile, [`Locked::OwnerDied`] is returned without looking at the condition:
+    /// repair, and look yourself.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_while<'a, T: ?Sized>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        until: Until,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> Result<Locked<'a, T>, WaitError> {
+        let mut slices = Slices::new(until.timeout);
+        let attachment = guard.attachment;
+        let known = || until.peer.and_then(|peer| attachment.table().who(peer));
+        while condition(&mut guard) {
+            let (locked, woken) = self.sleep(guard, &mut slices, until)?;
+            guard = match locked {
+                Locked::Clean(guard) => guard,
+                died => return Ok(died),
+            };
+            if woken != Woken::Notified && condition(&mut guard) {
+                return Err(match woken {
+                    Woken::PeerLost => WaitError::PeerLost { peer: known() },
+                    _ => WaitError::TimedOut { waited: slices.waited(), peer: known() },
+                });
+            }
+        }
+        Ok(Locked::Clean(guard))
+    }
+
+    /// Wakes one of those who wait, if there are any.
+    pub fn notify_one(&self) {
+        // The mark stays: others may sleep on.
+        let before = self.advance(SLEEPERS);
+        if before & SLEEPERS != 0 && prim::wake(&self.word, 1) == 0 {
+            // Nobody slept: the next notifier need not try, unless somebody came meanwhile and changed the word.
+            let now = (before | SLEEPERS).wrapping_add(2);
+            let _ = self.word.compare_exchange(now, now & !SLEEPERS, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// Wakes all who wait.
+    pub fn notify_all(&self) {
+        if self.advance(0) & SLEEPERS != 0 {
+            prim::wake(&self.word, u32::MAX);
+        }
+    }
+
+    /// Goes on to the next sequence number and keeps `mark` of the mark; returns the word before.
+    fn advance(&self, mark: u32) -> u32 {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        loop {
+            let next = (seen & !SLEEPERS).wrapping_add(2) | (seen & mark);
+            // ORDERING: Release pairs with the Acquire loads in `sleep`: what was written before the notification is
+            // seen by those it wakes, also without the mutex.
+            match self.word.compare_exchange(seen, next, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return seen,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Gives the lock back, sleeps until the sequence number changes, the time is over or the peer is gone, and takes
+    /// the lock again.
+    fn sleep<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        slices: &mut Slices,
+        until: Until,
+    ) -> Result<(Locked<'a, T>, Woken), WaitError> {
+        let (mutex, attachment) = (guard.mutex, guard.attachment);
+        attachment.offset_of(&self.word)?;
+        // ORDERING: Acquire pairs with the Release in `advance`; here and below.
+        let sequence = self.word.load(Ordering::Acquire) & !SLEEPERS;
+        let notified = || (self.word.load(Ordering::Acquire) & !SLEEPERS != sequence).then_some(Woken::Notified);
+        guard.unlock();
+        let mut woken = spin(notified);
+        while woken.is_none() {
+            let Some(slice) = slices.next() else {
+                woken = Some(Woken::TimedOut);
+                break;
+            };
+            let marked = sequence | SLEEPERS;
+            let mark = self.word.compare_exchange(sequence, marked, Ordering::Relaxed, Ordering::Relaxed);
+            if mark.is_ok() || mark == Err(marked) {
+                prim::wait(&self.word, marked, slice);
+            }
+            woken = notified();
+            if woken.is_none() {
+                attachment.check()?;
+                woken = until.peer.filter(|peer| attachment.is_dead(*peer)).map(|_| Woken::PeerLost);
+            }
+        }
+        let woken = woken.unwrap_or(Woken::Notified);
+        // A wait that has failed already does not wait for the lock as well.
+        let left = if woken == Woken::Notified { slices.left() } else { Some(Duration::ZERO) };
+        let locked = mutex.acquire(attachment, left)?;
+        Ok((locked, woken))
+    }
+}

@@ -1,0 +1,188 @@
+//! What a lock guards, and the guards that give it out: the only unsafe code in `sync`.
+#![allow(unsafe_code)]
+
+use super::condvar::Condvar;
+use super::mutex::Mutex;
+use crate::region::Attachment;
+use crate::segment::{Layout, Schema, Shareable, field_path};
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+/// What a lock guards: reached through a guard only.
+#[repr(transparent)]
+pub(super) struct Data<T: ?Sized>(UnsafeCell<T>);
+
+// SAFETY: the value is reached only through a guard, of which a lock has one at a time, or through `&mut`.
+unsafe impl<T: ?Sized + Send> Sync for Data<T> {}
+
+impl<T: ?Sized> Data<T> {
+    pub(super) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+}
+
+impl<T> Data<T> {
+    pub(super) const fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+}
+
+// SAFETY: `repr(C)` of an atomic word and a `Shareable` value, which changes only under the lock, and that works
+// between processes; every byte pattern is a value. The tail of `T` is the tail of `Mutex<T>`, so the cast keeps
+// address and metadata.
+unsafe impl<T: Shareable + ?Sized> Shareable for Mutex<T> {
+    type Tail = T::Tail;
+    const LAYOUT: Layout = Layout::EMPTY.with(Layout::of::<u64>()).with(T::LAYOUT);
+
+    fn describe(schema: &mut Schema, path: &str, offset: usize) {
+        schema.line(path, "mutex", offset, size_of::<u64>());
+        let data = Layout::EMPTY.with(Layout::of::<u64>()).next_offset(T::LAYOUT);
+        T::describe(schema, &field_path(path, "data"), offset + data);
+    }
+
+    fn from_base(base: *mut u8, tail: T::Tail) -> *mut Self {
+        T::from_base(base, tail) as *mut Self
+    }
+}
+
+// SAFETY: `repr(transparent)` over one atomic word: every byte pattern is a value, and it works between processes.
+unsafe impl Shareable for Condvar {
+    type Tail = ();
+    const LAYOUT: Layout = Layout::of::<Self>();
+
+    fn describe(schema: &mut Schema, path: &str, offset: usize) {
+        schema.line(path, "condvar", offset, size_of::<Self>());
+    }
+
+    fn from_base(base: *mut u8, (): ()) -> *mut Self {
+        base.cast()
+    }
+}
+
+/// A lock that is held. What it guards is as its last holder left it, complete.
+///
+/// Dropping it unlocks. Dropped while a panic unwinds, it leaves the lock marked as if its holder had died, and the
+/// next one to lock gets [`Locked::OwnerDied`]. It stays with the thread that locked.
+#[must_use = "the lock is given back as soon as the guard is dropped"]
+pub struct MutexGuard<'a, T: ?Sized> {
+    pub(super) mutex: &'a Mutex<T>,
+    pub(super) attachment: &'a Attachment,
+    /// Whether a panic was unwinding already when the lock was taken: then it says nothing about the data.
+    panicking: bool,
+    /// Whether the data is known to be complete.
+    consistent: bool,
+    /// Not `Send`: a thread knows which locks it holds.
+    thread: PhantomData<*const ()>,
+}
+
+// SAFETY: a shared guard gives out only `&T`.
+unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
+
+impl<'a, T: ?Sized> MutexGuard<'a, T> {
+    /// The caller has just taken the lock for `attachment`.
+    pub(super) fn new(mutex: &'a Mutex<T>, attachment: &'a Attachment, consistent: bool) -> Self {
+        Self { mutex, attachment, panicking: std::thread::panicking(), consistent, thread: PhantomData }
+    }
+
+    /// Gives the lock back now.
+    pub fn unlock(self) {}
+}
+
+impl<T: ?Sized> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: this guard's participant is in the lock word, so nobody who keeps to the protocol has another
+        // reference to the value. A peer that writes without locking is outside this tier (docs/DESIGN.md, "Trust");
+        // every byte pattern it could leave is a value of `T`.
+        unsafe { &*self.mutex.data().0.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as in `deref`, and `&mut self` makes it the only reference through this guard.
+        unsafe { &mut *self.mutex.data().0.get() }
+    }
+}
+
+impl<T: ?Sized> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        let complete = self.consistent && (self.panicking || !std::thread::panicking());
+        self.mutex.unlock(self.attachment, complete);
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// A lock whose last holder died, or panicked, while it held it: what it guards may be half-changed.
+///
+/// Look at the data, repair it, and say so with [`OwnerDied::mark_consistent`]. Dropped without that, the lock goes
+/// back still marked, and the next one to lock gets the same chance; there is no dead end.
+#[must_use = "repair the data and call mark_consistent"]
+pub struct OwnerDied<'a, T: ?Sized>(MutexGuard<'a, T>);
+
+impl<'a, T: ?Sized> OwnerDied<'a, T> {
+    pub(super) fn new(guard: MutexGuard<'a, T>) -> Self {
+        Self(guard)
+    }
+
+    /// Declares the data complete.
+    pub fn mark_consistent(self) -> MutexGuard<'a, T> {
+        let mut guard = self.0;
+        guard.consistent = true;
+        guard
+    }
+}
+
+impl<T: ?Sized> Deref for OwnerDied<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: ?Sized> DerefMut for OwnerDied<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for OwnerDied<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OwnerDied").field(&&**self).finish()
+    }
+}
+
+/// A lock that was taken: in good order, or from a holder that died.
+#[derive(Debug)]
+#[must_use = "the lock is given back as soon as this is dropped"]
+pub enum Locked<'a, T: ?Sized> {
+    /// The data is complete.
+    Clean(MutexGuard<'a, T>),
+    /// The last holder died while it held the lock.
+    OwnerDied(OwnerDied<'a, T>),
+}
+
+impl<'a, T: ?Sized> Locked<'a, T> {
+    /// The guard; if the last holder died, after `repair` has made the data complete.
+    ///
+    /// If this process dies in `repair`, the next one to lock is asked to repair again, so it must not matter how
+    /// often it is begun.
+    pub fn or_repair(self, repair: impl FnOnce(&mut T)) -> MutexGuard<'a, T> {
+        match self {
+            Self::Clean(guard) => guard,
+            Self::OwnerDied(mut died) => {
+                repair(&mut died);
+                died.mark_consistent()
+            }
+        }
+    }
+}

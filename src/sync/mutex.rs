@@ -1,0 +1,275 @@
+//! A mutex in one 64-bit word that names its holder, so that whoever waits can see whether that one lives.
+//!
+//! Word: generation (32 bits) | `WAITERS` | `DIRTY` | 14 unused bits | slot + 1 (16 bits). 0 in the lowest 16 bits
+//! means unlocked. A dead holder's word is taken over by exchanging exactly what it left. Method: the robust futexes
+//! of Linux, with the kernel's list of held locks replaced by a lock byte per participant.
+
+use super::guard::{Data, Locked, MutexGuard, OwnerDied};
+use super::{Slices, spin};
+use crate::error::{LockError, Who};
+use crate::owner::OwnerId;
+use crate::prim::{self, AtomicU64, Ordering};
+use crate::region::{Attached, Attachment};
+use std::cell::RefCell;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// Somebody sleeps on the word, or did: whoever unlocks wakes one.
+const WAITERS: u64 = 1 << 31;
+/// A holder died or panicked, and nobody has declared the data complete since.
+const DIRTY: u64 = 1 << 30;
+
+/// A mutual exclusion lock between processes, and the data it guards. Its zeroed bytes are an unlocked mutex.
+///
+/// No death of a holder blocks it: whoever waits sees the death within 50 ms (plus the time the system takes to tear
+/// a large process down, about 0.3 s per GiB) and gets the lock with [`Locked::OwnerDied`].
+///
+/// To lock takes the segment or region that the mutex lies in: that is what says who holds it. 8 bytes and the data;
+/// uncontended, locking and unlocking are one compare-and-swap each.
+///
+/// ```
+/// use memlane::{Mutex, Options, Segment, Shareable};
+///
+/// #[derive(Shareable)]
+/// #[repr(C)]
+/// struct Account {
+///     balance: Mutex<i64>,
+/// }
+///
+/// # let name = memlane::Name::unique("doc")?.in_directory("/dev/shm");
+/// let account = Segment::<Account>::create(&name, (), &Options::new(), |_| ())?;
+/// *account.balance.lock(&account)?.or_repair(|_| ()) += 10;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[repr(C)]
+pub struct Mutex<T: ?Sized> {
+    word: AtomicU64,
+    data: Data<T>,
+}
+
+thread_local! {
+    /// The locks this thread holds, by object and offset: the same lock may be mapped at several addresses.
+    static HELD: RefCell<Vec<(u64, usize)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn hold(lock: (u64, usize)) {
+    HELD.with_borrow_mut(|held| held.push(lock));
+}
+
+fn is_held(lock: (u64, usize)) -> bool {
+    HELD.with_borrow(|held| held.contains(&lock))
+}
+
+fn let_go(lock: (u64, usize)) {
+    HELD.with_borrow_mut(|held| {
+        if let Some(index) = held.iter().rposition(|other| *other == lock) {
+            held.swap_remove(index);
+        }
+    });
+}
+
+/// What one attempt to take the lock came to.
+enum Attempt {
+    Taken { clean: bool },
+    Held { word: u64 },
+}
+
+/// Takes `word` if it is free or its holder is dead; never sleeps.
+fn attempt(word: &AtomicU64, me: OwnerId, waiters: u64, is_dead: impl Fn(OwnerId) -> bool) -> Attempt {
+    loop {
+        let seen = word.load(Ordering::Relaxed);
+        let owner = OwnerId::in_word(seen);
+        let (new, clean) = if owner.is_nobody() {
+            (me.word() | (seen & (WAITERS | DIRTY)) | waiters, seen & DIRTY == 0)
+        } else if is_dead(owner) {
+            (me.word() | DIRTY | WAITERS, false)
+        } else {
+            return Attempt::Held { word: seen };
+        };
+        // ORDERING: Acquire pairs with the Release of `release`, by which the last holder left. A holder that died
+        // released nothing, but the system that reported its death orders all it did before.
+        if word.compare_exchange(seen, new, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            return Attempt::Taken { clean };
+        }
+    }
+}
+
+/// Leaves `word`, if it is still `me` who holds it; says whether somebody is to be woken.
+fn release(word: &AtomicU64, me: OwnerId, complete: bool) -> bool {
+    let left = if complete { 0 } else { DIRTY };
+    let mut seen = me.word();
+    // ORDERING: Release pairs with the Acquire of whoever takes the lock next.
+    while let Err(now) = word.compare_exchange(seen, left, Ordering::Release, Ordering::Relaxed) {
+        if OwnerId::in_word(now) != me {
+            return false;
+        }
+        seen = now;
+    }
+    seen & WAITERS != 0
+}
+
+impl<T: ?Sized> Mutex<T> {
+    /// Takes the lock, waiting until its holder gives it back or dies.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::AlreadyLocked`] if this thread holds it, [`LockError::Retired`] if the object was removed by
+    /// force, also while waiting, [`LockError::Forked`], [`LockError::NotInSegment`].
+    pub fn lock<'a>(&'a self, by: &'a impl Attached) -> Result<Locked<'a, T>, LockError> {
+        self.acquire(by.region().attachment(), None)
+    }
+
+    /// Takes the lock if no living process holds it.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::TimedOut`], with the holder, if one does, and those of [`lock`](Self::lock).
+    pub fn try_lock<'a>(&'a self, by: &'a impl Attached) -> Result<Locked<'a, T>, LockError> {
+        self.acquire(by.region().attachment(), Some(Duration::ZERO))
+    }
+
+    /// Takes the lock, waiting at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError::TimedOut`], with the holder and any deadlock that can be seen, and those of [`lock`](Self::lock).
+    pub fn lock_timeout<'a>(&'a self, by: &'a impl Attached, timeout: Duration) -> Result<Locked<'a, T>, LockError> {
+        self.acquire(by.region().attachment(), Some(timeout))
+    }
+
+    /// What it guards, without locking: `&mut self` says that nobody else can see it yet.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.data.get_mut()
+    }
+
+    #[inline]
+    pub(super) fn acquire<'a>(
+        &'a self,
+        attachment: &'a Attachment,
+        timeout: Option<Duration>,
+    ) -> Result<Locked<'a, T>, LockError> {
+        let lock = (attachment.key(), attachment.offset_of(&self.word)?);
+        attachment.check()?;
+        // ORDERING: Acquire pairs with the Release of `release`.
+        let clean = match self.word.compare_exchange(0, attachment.me().word(), Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => true,
+            Err(_) => self.contend(attachment, lock, timeout)?,
+        };
+        hold(lock);
+        let guard = MutexGuard::new(self, attachment, clean);
+        Ok(if clean { Locked::Clean(guard) } else { Locked::OwnerDied(OwnerDied::new(guard)) })
+    }
+
+    /// Waits for the lock; says whether its data is complete.
+    #[cold]
+    fn contend(
+        &self,
+        attachment: &Attachment,
+        lock: (u64, usize),
+        timeout: Option<Duration>,
+    ) -> Result<bool, LockError> {
+        if is_held(lock) {
+            return Err(LockError::AlreadyLocked);
+        }
+        let word = &self.word;
+        let me = attachment.me();
+        if timeout != Some(Duration::ZERO) {
+            spin(|| OwnerId::in_word(word.load(Ordering::Relaxed)).is_nobody().then_some(()));
+        }
+        let mut slices = Slices::new(timeout);
+        let mut holder = (OwnerId::NOBODY, Instant::now());
+        let mut waiters = 0;
+        loop {
+            let seen = match attempt(word, me, waiters, |owner| attachment.is_dead(owner)) {
+                Attempt::Taken { clean } => return Ok(clean),
+                Attempt::Held { word } => word,
+            };
+            let owner = OwnerId::in_word(seen);
+            if owner != holder.0 {
+                holder = (owner, Instant::now());
+            }
+            let Some(slice) = slices.next() else {
+                return Err(LockError::TimedOut {
+                    waited: slices.waited(),
+                    held_for: holder.1.elapsed(),
+                    holder: attachment.table().who(owner),
+                    cycle: cycle(attachment, owner),
+                });
+            };
+            let awaited = seen | WAITERS;
+            if seen != awaited && word.compare_exchange(seen, awaited, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+                continue;
+            }
+            attachment.waits_for(Some(lock.1));
+            prim::wait_low(word, awaited as u32, slice);
+            attachment.waits_for(None);
+            waiters = WAITERS;
+            attachment.check()?;
+        }
+    }
+
+    /// Gives the lock back; only a guard calls this, once.
+    pub(super) fn unlock(&self, attachment: &Attachment, complete: bool) {
+        if let Ok(offset) = attachment.offset_of(&self.word) {
+            let_go((attachment.key(), offset));
+        }
+        // The child of a fork holds nothing: the lock is its parent's.
+        if !attachment.is_forked() && release(&self.word, attachment.me(), complete) {
+            prim::wake_low(&self.word, 1);
+        }
+    }
+
+    pub(super) fn data(&self) -> &Data<T> {
+        &self.data
+    }
+}
+
+/// If `owner` waits for a lock whose holder waits for a lock ... that we hold: who they are, from `owner` on.
+fn cycle(attachment: &Attachment, mut owner: OwnerId) -> Vec<Who> {
+    let mut seen = vec![attachment.me()];
+    let mut names = Vec::new();
+    while !seen.contains(&owner) {
+        let Some(lock) = attachment.table().waits_for(owner) else { return Vec::new() };
+        let Some(word) = attachment.word_at(lock) else { return Vec::new() };
+        names.extend(attachment.table().who(owner));
+        seen.push(owner);
+        owner = OwnerId::in_word(word);
+    }
+    if owner == attachment.me() { names } else { Vec::new() }
+}
+
+/// Takes two locks of one object in the order of their offsets, whichever comes first: whoever takes several locks
+/// only like this cannot be in a deadlock over them.
+///
+/// # Errors
+///
+/// As [`Mutex::lock`]; [`LockError::AlreadyLocked`] also if they are the same. Neither is held then.
+pub fn lock_both<'a, A: ?Sized, B: ?Sized>(
+    a: &'a Mutex<A>,
+    b: &'a Mutex<B>,
+    by: &'a impl Attached,
+) -> Result<(Locked<'a, A>, Locked<'a, B>), LockError> {
+    let attachment = by.region().attachment();
+    if attachment.offset_of(&a.word)? <= attachment.offset_of(&b.word)? {
+        let a = a.lock(by)?;
+        Ok((a, b.lock(by)?))
+    } else {
+        let b = b.lock(by)?;
+        Ok((a.lock(by)?, b))
+    }
+}
+
+impl<T> Mutex<T> {
+    /// An unlocked mutex that guards `data`.
+    pub const fn new(data: T) -> Self {
+        Self { word: AtomicU64::new(0), data: Data::new(data) }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = self.word.load(Ordering::Relaxed);
+        let locked = !OwnerId::in_word(word).is_nobody();
+        f.debug_struct("Mutex").field("locked", &locked).field("dirty", &(word & DIRTY != 0)).finish_non_exhaustive()
+    }
+}

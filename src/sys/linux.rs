@@ -1,0 +1,504 @@
+//! Linux: unnamed tmpfs files, open-file-description locks, shared futexes.
+#![allow(unsafe_code)]
+
+use super::{Access, FileSystem, Kind, Meta, Process, Sharing};
+use std::ffi::{CString, OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// An open file or directory.
+pub(crate) type Fd = fs::File;
+
+fn c_string(text: &OsStr) -> io::Result<CString> {
+    CString::new(text.as_bytes()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Calls `call` again as long as a signal interrupts it.
+fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<libc::c_int> {
+    loop {
+        match check(call()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn open(directory: RawFd, name: &OsStr, flags: libc::c_int, mode: u32) -> io::Result<Fd> {
+    let name = c_string(name)?;
+    // SAFETY: `name` is a NUL-terminated string that outlives the call.
+    let fd = retry(|| unsafe { libc::openat(directory, name.as_ptr(), flags | libc::O_CLOEXEC, mode) })?;
+    // SAFETY: the call above just made `fd`, and nothing else owns it.
+    Ok(Fd::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+fn flags(access: Access) -> libc::c_int {
+    match access {
+        Access::Read => libc::O_RDONLY,
+        Access::ReadWrite => libc::O_RDWR,
+    }
+}
+
+pub(crate) fn default_directory() -> PathBuf {
+    PathBuf::from(format!("/dev/shm/memlane-{}", user()))
+}
+
+pub(crate) fn open_directory(path: &Path) -> io::Result<Fd> {
+    open(libc::AT_FDCWD, path.as_os_str(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)
+}
+
+pub(crate) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().mode(mode).create(path)
+}
+
+pub(crate) fn create_unnamed(directory: &Fd, mode: u32) -> io::Result<Fd> {
+    let file = open(directory.as_raw_fd(), OsStr::new("."), libc::O_TMPFILE | libc::O_RDWR, mode)?;
+    set_mode(&file, mode)?; // exactly as asked, whatever the umask is
+    Ok(file)
+}
+
+pub(crate) fn open_at(directory: &Fd, name: &str, access: Access) -> io::Result<Fd> {
+    // O_NONBLOCK: opening a FIFO that somebody planted under the name must not hang.
+    let flags = flags(access) | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    open(directory.as_raw_fd(), OsStr::new(name), flags, 0)
+}
+
+pub(crate) fn publish(file: &Fd, directory: &Fd, name: &str) -> io::Result<()> {
+    let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let to = c_string(OsStr::new(name))?;
+    // SAFETY: both strings are NUL-terminated and outlive the call.
+    let link = || unsafe {
+        libc::linkat(libc::AT_FDCWD, from.as_ptr(), directory.as_raw_fd(), to.as_ptr(), libc::AT_SYMLINK_FOLLOW)
+    };
+    retry(link).map(drop)
+}
+
+pub(crate) fn unlink(directory: &Fd, name: &str) -> io::Result<()> {
+    let name = c_string(OsStr::new(name))?;
+    // SAFETY: `name` is a NUL-terminated string that outlives the call.
+    retry(|| unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
+}
+
+pub(crate) fn names(directory: &Fd) -> io::Result<Vec<OsString>> {
+    let list = fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
+    list.map(|entry| entry.map(|entry| entry.file_name())).collect()
+}
+
+pub(crate) fn meta(file: &Fd) -> io::Result<Meta> {
+    Ok(to_meta(&file.metadata()?))
+}
+
+/// Like [`meta`] for a name, without following or opening what it leads to.
+pub(crate) fn meta_at(directory: &Fd, name: &str) -> io::Result<Meta> {
+    let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    Ok(to_meta(&fs::symlink_metadata(path)?))
+}
+
+/// Like [`meta_at`] for a path.
+pub(crate) fn meta_of(path: &Path) -> io::Result<Meta> {
+    Ok(to_meta(&fs::symlink_metadata(path)?))
+}
+
+fn to_meta(meta: &fs::Metadata) -> Meta {
+    let kind = match meta.file_type() {
+        kind if kind.is_file() => Kind::File,
+        kind if kind.is_dir() => Kind::Directory,
+        kind if kind.is_symlink() => Kind::Link,
+        _ => Kind::Other,
+    };
+    Meta {
+        kind,
+        user: meta.uid(),
+        group: meta.gid(),
+        mode: meta.mode() & 0o7777,
+        links: meta.nlink(),
+        len: meta.len(),
+        identity: (meta.dev(), meta.ino()),
+    }
+}
+
+pub(crate) fn file_system(file: &Fd) -> io::Result<FileSystem> {
+    // SAFETY: all-zero bytes are a valid `statfs`, a plain C struct.
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is valid for writes for the duration of the call.
+    retry(|| unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut stat) })?;
+    let block = u64::try_from(stat.f_bsize).unwrap_or(0);
+    Ok(FileSystem {
+        free: block.saturating_mul(stat.f_bavail),
+        total: block.saturating_mul(stat.f_blocks),
+        in_memory: stat.f_type == libc::TMPFS_MAGIC || stat.f_type == libc::HUGETLBFS_MAGIC,
+    })
+}
+
+pub(crate) fn reserve(file: &Fd, len: u64) -> io::Result<()> {
+    let len = libc::off_t::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    // SAFETY: the call takes no pointers.
+    retry(|| unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) }).map(drop)
+}
+
+pub(crate) fn set_len(file: &Fd, len: u64) -> io::Result<()> {
+    file.set_len(len)
+}
+
+pub(crate) fn set_mode(file: &Fd, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(mode))
+}
+
+pub(crate) fn read_at(file: &Fd, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(bytes, offset)
+}
+
+pub(crate) fn write_at(file: &Fd, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(bytes, offset)
+}
+
+/// The largest file this process may make, and how much memory its control groups still allow.
+pub(crate) fn limits() -> (Option<u64>, Option<u64>) {
+    // SAFETY: all-zero bytes are a valid `rlimit`, a plain C struct.
+    let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
+    // SAFETY: `limit` is valid for writes for the duration of the call.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
+    let file_size = (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur);
+    (file_size, group_memory())
+}
+
+/// The least headroom of any control group (version 2) on the way from this process's own to the root.
+fn group_memory() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let headroom = |group: &Path| {
+        let group = Path::new("/sys/fs/cgroup").join(group);
+        Some(number(group.join("memory.max"))?.saturating_sub(number(group.join("memory.current"))?))
+    };
+    Path::new(own).ancestors().filter_map(headroom).min()
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Liveness
+
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// Every descriptor that carries a lock, so that a forked child can close them all. A slot holds -1 when free.
+static LOCKS: LockRegistry = LockRegistry::new();
+
+/// How many times this process is a fork of another that used memlane; a handle of an earlier count is dead here.
+#[inline]
+pub(crate) fn forks() -> u64 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// The lock descriptors of this process, in chunks that are never freed, so that the fork handler can walk them
+/// without allocating. `busy` is held across every fork: no child can be born between an `open` and its entry here.
+struct LockRegistry {
+    busy: AtomicU32,
+    chunk: [AtomicI32; 64],
+    next: OnceLock<Box<LockRegistry>>,
+}
+
+impl LockRegistry {
+    const fn new() -> Self {
+        Self { busy: AtomicU32::new(0), chunk: [const { AtomicI32::new(-1) }; 64], next: OnceLock::new() }
+    }
+
+    fn enter(&self) {
+        // ORDERING: Acquire pairs with the Release in `leave`: entries are seen as the last holder left them.
+        while self.busy.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn leave(&self) {
+        // ORDERING: Release pairs with the Acquire in `enter`.
+        self.busy.store(0, Ordering::Release);
+    }
+
+    fn add(&self, fd: RawFd) {
+        match self.chunk.iter().find(|slot| slot.load(Ordering::Relaxed) < 0) {
+            Some(slot) => slot.store(fd, Ordering::Relaxed),
+            None => self.next.get_or_init(|| Box::new(Self::new())).add(fd),
+        }
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&AtomicI32)) {
+        self.chunk.iter().filter(|slot| slot.load(Ordering::Relaxed) >= 0).for_each(&mut *visit);
+        if let Some(next) = self.next.get() {
+            next.visit(visit);
+        }
+    }
+}
+
+extern "C" fn before_fork() {
+    LOCKS.enter();
+}
+
+extern "C" fn after_fork_in_parent() {
+    LOCKS.leave();
+}
+
+extern "C" fn after_fork_in_child() {
+    LOCKS.visit(&mut |slot| {
+        // SAFETY: the descriptor belongs to a `LockFd`, and that one sees the new count of forks in the child and
+        // never uses or closes it again.
+        unsafe { libc::close(slot.swap(-1, Ordering::Relaxed)) };
+    });
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    LOCKS.leave();
+}
+
+/// Installs the fork handlers once; the caller is inside `LOCKS`.
+fn hook_fork() -> io::Result<()> {
+    static HOOKED: AtomicU32 = AtomicU32::new(0);
+    if HOOKED.load(Ordering::Relaxed) == 0 {
+        // SAFETY: the handlers are functions with static lifetime that only use atomics, `close` and `yield`.
+        let failed =
+            unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
+        if failed != 0 {
+            return Err(io::Error::from_raw_os_error(failed));
+        }
+        HOOKED.store(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// An opening of an object or a directory that exists to hold locks, and is never mapped: a mapping would keep the
+/// locks alive after it is closed.
+#[derive(Debug)]
+pub(crate) struct LockFd {
+    fd: std::mem::ManuallyDrop<Fd>,
+    forks: u64,
+}
+
+impl LockFd {
+    /// Opens what `file` is once more.
+    pub(crate) fn reopen(file: &Fd, access: Access) -> io::Result<Self> {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        LOCKS.enter();
+        let fd = hook_fork().and_then(|()| open(libc::AT_FDCWD, OsStr::new(&path), flags(access), 0));
+        if let Ok(fd) = &fd {
+            LOCKS.add(fd.as_raw_fd());
+        }
+        LOCKS.leave();
+        Ok(Self { fd: std::mem::ManuallyDrop::new(fd?), forks: forks() })
+    }
+
+    /// Whether this process is a fork of the one that opened it.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.forks != forks()
+    }
+
+    /// The opening itself, for everything but locks.
+    pub(crate) fn file(&self) -> io::Result<&Fd> {
+        if self.is_forked() { Err(io::Error::from_raw_os_error(libc::EBADF)) } else { Ok(&self.fd) }
+    }
+
+    fn lock(&self, command: libc::c_int, kind: libc::c_int, byte: u64) -> io::Result<libc::flock> {
+        // SAFETY: all-zero bytes are a valid `flock`, a plain C struct.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = kind as libc::c_short;
+        lock.l_whence = libc::SEEK_SET as libc::c_short;
+        lock.l_start = libc::off_t::try_from(byte).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        lock.l_len = 1;
+        let fd = self.file()?.as_raw_fd();
+        // SAFETY: `lock` is valid for reads and writes for the duration of the call.
+        retry(|| unsafe { libc::fcntl(fd, command, &raw mut lock) })?;
+        Ok(lock)
+    }
+
+    /// Locks one byte; false if another opening holds it in a way that excludes this.
+    pub(crate) fn try_lock(&self, byte: u64, sharing: Sharing) -> io::Result<bool> {
+        let kind = match sharing {
+            Sharing::Shared => libc::F_RDLCK,
+            Sharing::Exclusive => libc::F_WRLCK,
+        };
+        match self.lock(libc::F_OFD_SETLK, kind, byte) {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives one byte back.
+    pub(crate) fn unlock(&self, byte: u64) -> io::Result<()> {
+        self.lock(libc::F_OFD_SETLK, libc::F_UNLCK, byte).map(drop)
+    }
+
+    /// Whether any *other* opening holds a lock on the byte; this opening's own locks do not count.
+    pub(crate) fn is_locked(&self, byte: u64) -> io::Result<bool> {
+        Ok(self.lock(libc::F_OFD_GETLK, libc::F_WRLCK, byte)?.l_type != libc::F_UNLCK as libc::c_short)
+    }
+
+    /// Locks the whole thing exclusively against other openings that do the same; false if one holds it.
+    pub(crate) fn try_lock_whole(&self) -> io::Result<bool> {
+        let fd = self.file()?.as_raw_fd();
+        // SAFETY: the call takes no pointers.
+        match retry(|| unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) }) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The process that holds `try_lock_whole`, if the system shows it.
+    pub(crate) fn whole_lock_holder(&self) -> Option<u32> {
+        let (_, inode) = meta(self.file().ok()?).ok()?.identity;
+        let wanted = format!(":{inode}");
+        fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let flock = fields.get(1) == Some(&"FLOCK") && fields.get(5)?.ends_with(&wanted);
+            flock.then(|| fields.get(4)?.parse().ok()).flatten()
+        })
+    }
+}
+
+impl Drop for LockFd {
+    fn drop(&mut self) {
+        LOCKS.enter();
+        if !self.is_forked() {
+            let fd = self.fd.as_raw_fd();
+            LOCKS.visit(&mut |slot| {
+                if slot.load(Ordering::Relaxed) == fd {
+                    slot.store(-1, Ordering::Relaxed);
+                }
+            });
+            // SAFETY: this is the only drop, and `file` refuses nothing after it because nothing comes after it.
+            unsafe { std::mem::ManuallyDrop::drop(&mut self.fd) };
+        }
+        LOCKS.leave();
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Memory
+
+/// A mapping of a whole object, shared with whoever else maps it.
+#[derive(Debug)]
+pub(crate) struct Map {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping is plain memory: it may be used and unmapped from any thread.
+unsafe impl Send for Map {}
+// SAFETY: `&Map` gives out nothing but the address and the length.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// Maps the first `len` bytes of `file`.
+    pub(crate) fn of(file: &Fd, len: usize, access: Access) -> io::Result<Self> {
+        let protection = match access {
+            Access::Read => libc::PROT_READ,
+            Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+        };
+        // SAFETY: a fresh mapping at an address the kernel chooses; it overlaps nothing that exists.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        Ok(Self { base, len })
+    }
+
+    /// Enters every page into the page table now, so that no first touch faults later. Best effort: an old kernel
+    /// cannot, and loses nothing but time.
+    pub(crate) fn populate(&self, access: Access) {
+        const POPULATE_READ: libc::c_int = 22;
+        const POPULATE_WRITE: libc::c_int = 23;
+        let advice = if access == Access::Read { POPULATE_READ } else { POPULATE_WRITE };
+        // SAFETY: the range is exactly this mapping, and the advice changes no byte of it.
+        unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) };
+    }
+
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: the range is exactly what `of` mapped, and whoever borrowed from it borrowed this `Map`.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Waiting
+
+/// Sleeps at most `limit` while the word at that address holds `expected`.
+pub(crate) fn wait(word: *const u32, expected: u32, limit: Duration) {
+    let time = libc::timespec {
+        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: limit.subsec_nanos() as libc::c_long,
+    };
+    // SAFETY: `time` is valid for the duration of the call, and the kernel itself checks and reads the address of
+    // the word. Without FUTEX_PRIVATE_FLAG it keys the wait by the object behind the mapping: it crosses processes.
+    unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, expected, &raw const time) };
+}
+
+/// Wakes up to `count` of those who sleep on the word at that address; returns how many.
+pub(crate) fn wake(word: *const u32, count: u32) -> u32 {
+    let count = libc::c_int::try_from(count).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the call uses nothing of the word but its address.
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, count) };
+    u32::try_from(woken).unwrap_or(0)
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Identity
+
+/// The user this process acts for.
+pub(crate) fn user() -> u32 {
+    // SAFETY: the call takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// 128 bits nobody can predict.
+pub(crate) fn random() -> io::Result<u128> {
+    let mut bytes = [0_u8; 16];
+    // SAFETY: the buffer is valid for 16 bytes of writes.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    // Up to 256 bytes come whole or not at all.
+    if got == 16 { Ok(u128::from_ne_bytes(bytes)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Who this process is.
+pub(crate) fn process() -> Process {
+    let mut process = Process { pid: std::process::id(), started: 0, name: [0; 16] };
+    // "pid (name) state ppid ...": the name may hold anything, so the last ')' ends it; the start is field 22.
+    if let Ok(stat) = fs::read("/proc/self/stat")
+        && let Some(open) = stat.iter().position(|byte| *byte == b'(')
+        && let Some(close) = stat.iter().rposition(|byte| *byte == b')')
+    {
+        let rest = String::from_utf8_lossy(&stat[close + 1..]);
+        process.started = rest.split_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0);
+        let name = stat.get(open + 1..close).unwrap_or_default();
+        let len = name.len().min(process.name.len());
+        process.name[..len].copy_from_slice(&name[..len]);
+    }
+    process
+}
+
+/// Ends this process as `kill -9` does: no destructor runs.
+#[cfg(memlane_failpoints)]
+pub(crate) fn kill_self() {
+    // SAFETY: the call takes no pointers.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+}

@@ -1,0 +1,93 @@
+//! The only code that names an operating system.
+//!
+//! Everything above stands on the items below. A port writes one file with the same items; `unsupported.rs` has
+//! them all and fails each, and `./check` compiles it, so the contract cannot drift.
+//!
+//! **Objects.** An [`Fd`] is an open file, directory or object. `open_directory`, `make_directory`, `open_at`,
+//! `create_unnamed`, `publish`, `unlink`, `names`, `meta`, `file_system`, `reserve`, `set_len`, `set_mode`,
+//! `read_at` and `write_at` do what they say, never follow a link in the last component, and never hand a
+//! descriptor to a program that is executed. `create_unnamed` makes an object nobody else can see and that vanishes
+//! with its creator; `publish` gives it a name in one step and fails with `AlreadyExists` if the name is taken.
+//! `reserve` pays for every byte or fails with `StorageFull` and leaves nothing behind.
+//!
+//! **Liveness.** A [`LockFd`] is a second, independent opening of an object that is never mapped. `try_lock`,
+//! `unlock` and `is_locked` work on single bytes far beyond the object's end. The operating system frees all of
+//! them when the process dies, however it dies, and not before; that is the only proof of death memlane accepts.
+//! A child made by `fork` holds none of them, and `forks` tells it apart from its parent. `try_lock_whole` is the
+//! same for a directory, `whole_lock_holder` names the holder where the system can.
+//!
+//! **Memory.** A [`Map`] is a range of bytes shared with whoever else maps the object, unmapped when dropped.
+//!
+//! **Waiting.** `wait` sleeps at most `limit` while a 32-bit word still holds `expected`; it may return early for
+//! any reason. `wake` wakes up to `count` sleepers, in any process, that wait on the same word of the same object,
+//! and returns how many. Where a system has no such call that crosses processes (Windows), the word's object id and
+//! offset name an event, and the same two functions wait for and set it; death is then seen by waiting on the
+//! owner's process handle too. Nothing above relies on a wake-up being delivered.
+//!
+//! **Identity.** `process` says who this process is, `user` which user it acts for, `random` gives 128 bits that
+//! nobody can predict.
+
+#[cfg(all(target_os = "linux", not(memlane_unsupported)))]
+#[path = "linux.rs"]
+mod os;
+#[cfg(not(all(target_os = "linux", not(memlane_unsupported))))]
+#[path = "unsupported.rs"]
+mod os;
+
+pub(crate) use os::*;
+
+/// Whether something is opened or mapped for reading only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    ReadWrite,
+}
+
+/// How a byte is locked: by any number of openings, or by one alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Shared,
+    Exclusive,
+}
+
+/// What kind of thing a name leads to.
+#[cfg_attr(memlane_unsupported, expect(dead_code, reason = "nothing is ever found there"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Directory,
+    Link,
+    Other,
+}
+
+/// What is known of an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) kind: Kind,
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+    /// The permission bits, with set-group-id and sticky.
+    pub(crate) mode: u32,
+    pub(crate) links: u64,
+    pub(crate) len: u64,
+    /// Device and inode: equal for two openings of the same object.
+    pub(crate) identity: (u64, u64),
+}
+
+/// What is known of the file system that holds a directory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FileSystem {
+    pub(crate) free: u64,
+    pub(crate) total: u64,
+    pub(crate) in_memory: bool,
+}
+
+/// Who a process is: for people, never as proof of life.
+#[derive(Debug, Clone)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    /// When it started, in the system's own units: tells two processes of the same pid apart.
+    pub(crate) started: u64,
+    /// The first 16 bytes of the program's name, zero-padded.
+    pub(crate) name: [u8; 16],
+}

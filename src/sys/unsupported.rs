@@ -1,0 +1,165 @@
+//! A system memlane has not been brought to: everything is here, and everything fails.
+
+use super::{Access, FileSystem, Meta, Process, Sharing};
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "memlane does not run on this system yet"))
+}
+
+/// Never made.
+#[derive(Debug)]
+pub(crate) struct Fd(Infallible);
+
+/// Never made.
+#[derive(Debug)]
+pub(crate) struct LockFd(Infallible);
+
+/// Never made.
+#[derive(Debug)]
+pub(crate) struct Map(Infallible);
+
+pub(crate) fn default_directory() -> PathBuf {
+    PathBuf::from("memlane")
+}
+
+pub(crate) fn open_directory(_: &Path) -> io::Result<Fd> {
+    unsupported()
+}
+
+pub(crate) fn make_directory(_: &Path, _: u32) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn create_unnamed(directory: &Fd, _: u32) -> io::Result<Fd> {
+    match directory.0 {}
+}
+
+pub(crate) fn open_at(directory: &Fd, _: &str, _: Access) -> io::Result<Fd> {
+    match directory.0 {}
+}
+
+pub(crate) fn publish(file: &Fd, _: &Fd, _: &str) -> io::Result<()> {
+    match file.0 {}
+}
+
+pub(crate) fn unlink(directory: &Fd, _: &str) -> io::Result<()> {
+    match directory.0 {}
+}
+
+pub(crate) fn names(directory: &Fd) -> io::Result<Vec<OsString>> {
+    match directory.0 {}
+}
+
+pub(crate) fn meta(file: &Fd) -> io::Result<Meta> {
+    match file.0 {}
+}
+
+pub(crate) fn meta_at(directory: &Fd, _: &str) -> io::Result<Meta> {
+    match directory.0 {}
+}
+
+pub(crate) fn meta_of(_: &Path) -> io::Result<Meta> {
+    unsupported()
+}
+
+pub(crate) fn file_system(file: &Fd) -> io::Result<FileSystem> {
+    match file.0 {}
+}
+
+pub(crate) fn reserve(file: &Fd, _: u64) -> io::Result<()> {
+    match file.0 {}
+}
+
+pub(crate) fn set_len(file: &Fd, _: u64) -> io::Result<()> {
+    match file.0 {}
+}
+
+pub(crate) fn read_at(file: &Fd, _: &mut [u8], _: u64) -> io::Result<()> {
+    match file.0 {}
+}
+
+pub(crate) fn write_at(file: &Fd, _: &[u8], _: u64) -> io::Result<()> {
+    match file.0 {}
+}
+
+pub(crate) fn limits() -> (Option<u64>, Option<u64>) {
+    (None, None)
+}
+
+impl LockFd {
+    pub(crate) fn reopen(file: &Fd, _: Access) -> io::Result<Self> {
+        match file.0 {}
+    }
+
+    pub(crate) fn is_forked(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn file(&self) -> io::Result<&Fd> {
+        match self.0 {}
+    }
+
+    pub(crate) fn try_lock(&self, _: u64, _: Sharing) -> io::Result<bool> {
+        match self.0 {}
+    }
+
+    pub(crate) fn unlock(&self, _: u64) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn is_locked(&self, _: u64) -> io::Result<bool> {
+        match self.0 {}
+    }
+
+    pub(crate) fn try_lock_whole(&self) -> io::Result<bool> {
+        match self.0 {}
+    }
+
+    pub(crate) fn whole_lock_holder(&self) -> Option<u32> {
+        match self.0 {}
+    }
+}
+
+impl Map {
+    pub(crate) fn of(file: &Fd, _: usize, _: Access) -> io::Result<Self> {
+        match file.0 {}
+    }
+
+    pub(crate) fn populate(&self, _: Access) {
+        match self.0 {}
+    }
+
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        match self.0 {}
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self.0 {}
+    }
+}
+
+pub(crate) fn wait(_: *const u32, _: u32, limit: Duration) {
+    std::thread::sleep(limit);
+}
+
+pub(crate) fn wake(_: *const u32, _: u32) -> u32 {
+    0
+}
+
+pub(crate) fn user() -> u32 {
+    0
+}
+
+pub(crate) fn random() -> io::Result<u128> {
+    unsupported()
+}
+
+pub(crate) fn process() -> Process {
+    Process { pid: std::process::id(), started: 0, name: [0; 16] }
+}

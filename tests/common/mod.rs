@@ -1,0 +1,141 @@
+//! Real second processes for tests: the test binary runs itself again as a child with a role.
+//!
+//! Each test file that needs children has one `#[ignore]`d test named `child` that looks at [`role`] and acts.
+#![allow(dead_code, missing_docs, unreachable_pub, missing_debug_implementations, reason = "each file uses its part")]
+
+use memlane::Name;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+
+/// A directory of its own for a test's objects; gone with it.
+pub struct Dir(PathBuf);
+
+impl Dir {
+    pub fn new() -> Self {
+        let name = Name::unique("memlane-test").expect("a unique name");
+        let path = Path::new("/dev/shm").join(name.as_str());
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+            .create(&path)
+            .expect("a directory");
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn name(&self, text: &str) -> Name {
+        Name::new(text).expect("a valid name").in_directory(&self.0)
+    }
+
+    /// The files in it.
+    pub fn files(&self) -> Vec<String> {
+        let list = std::fs::read_dir(&self.0).expect("the directory");
+        list.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A child process with a role; killed, if it still runs, when dropped.
+pub struct Child {
+    process: std::process::Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+/// Starts this test binary again, as `role` with `arguments`; `MEMLANE_DIR` is `dir`.
+pub fn spawn(dir: &Path, role: &str, arguments: &[&str]) -> Child {
+    let mut process = Command::new(std::env::current_exe().expect("the test binary"))
+        .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"])
+        .env("MEMLANE_DIR", dir)
+        .env("MEMLANE_TEST_ROLE", role)
+        .env("MEMLANE_TEST_ARGUMENTS", arguments.join("\n"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a child process");
+    let input = process.stdin.take();
+    let output = BufReader::new(process.stdout.take().expect("its output"));
+    Child { process, input, output }
+}
+
+/// In a child: its role and arguments. `None` if the test binary was started by hand.
+pub fn role() -> Option<(String, Vec<String>)> {
+    let role = std::env::var("MEMLANE_TEST_ROLE").ok()?;
+    let arguments = std::env::var("MEMLANE_TEST_ARGUMENTS").unwrap_or_default();
+    Some((role, arguments.lines().map(str::to_owned).collect()))
+}
+
+/// In a child: tells the parent something.
+pub fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "@{text}").and_then(|()| out.flush()).expect("the parent listens");
+}
+
+/// In a child: waits for a line from the parent; `None` when it has closed the pipe or died.
+pub fn hear() -> Option<String> {
+    let mut line = String::new();
+    let count = std::io::stdin().lock().read_line(&mut line).expect("the parent's pipe");
+    (count > 0).then(|| line.trim_end().to_owned())
+}
+
+impl Child {
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What the child says next; `None` when it has ended.
+    pub fn hear(&mut self) -> Option<String> {
+        loop {
+            let mut line = String::new();
+            if self.output.read_line(&mut line).expect("the child's pipe") == 0 {
+                return None;
+            }
+            // The test harness prints "test child ... " without a newline before the child's first words.
+            if let Some((_, said)) = line.trim_end().split_once('@') {
+                return Some(said.to_owned());
+            }
+        }
+    }
+
+    /// Waits until the child says exactly `text`.
+    pub fn expect(&mut self, text: &str) {
+        assert_eq!(self.hear().as_deref(), Some(text));
+    }
+
+    pub fn say(&mut self, text: &str) {
+        let input = self.input.as_mut().expect("the pipe is open");
+        writeln!(input, "{text}").and_then(|()| input.flush()).expect("the child listens");
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("the child is ours to kill");
+        self.process.wait().expect("the child is ours to wait for");
+    }
+
+    /// Closes its input and waits until it ends by itself.
+    pub fn finish(mut self) -> ExitStatus {
+        drop(self.input.take());
+        while self.hear().is_some() {}
+        self.process.wait().expect("the child is ours to wait for")
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
+        assert!(done.is_ok_and(|status| status.success()), "cannot send {signal}");
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,306 @@
+//! Mutex and Condvar between real processes.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{Dir, hear, role, say, spawn};
+use memlane::{
+    Condvar, LockError, Locked, Mutex, Name, Options, OwnerId, Segment, Shareable, Until, WaitError, lock_both,
+};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(100);
+
+#[derive(Shareable)]
+#[repr(C)]
+struct Shared {
+    changed: Condvar,
+    state: Mutex<State>,
+    other: Mutex<u64>,
+}
+
+#[derive(Debug, Shareable)]
+#[repr(C)]
+struct State {
+    value: u64,
+    copy: u64,
+    child: OwnerId,
+}
+
+fn create(name: &Name) -> Segment<Shared> {
+    Segment::create(name, (), &Options::new(), |_| ()).expect("a fresh object")
+}
+
+#[test]
+#[ignore = "a child process of the other tests"]
+fn child() {
+    let Some((role, arguments)) = role() else { return };
+    let shared = Segment::<Shared>::open(arguments[0].as_str()).expect("the parent's object");
+    match role.as_str() {
+        "hold" => {
+            let mut state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            state.value = 1; // and not yet `copy`: a death now leaves it half-changed
+            say("held");
+            hear();
+            state.copy = 1;
+        }
+        "hold other, then state" => {
+            let _other = shared.other.lock(&shared).expect("the lock").or_repair(|_| ());
+            say("held");
+            hear();
+            let error = shared.state.lock_timeout(&shared, PATIENCE).map(drop);
+            say(&format!("{error:?}"));
+        }
+        "add" => {
+            let count: u64 = arguments[1].parse().expect("a number");
+            for _ in 0..count {
+                let mut state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+                state.value += 1;
+                state.copy += 1;
+            }
+            say("added");
+        }
+        "answer" => {
+            let mut state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            state.child = shared.region().owner();
+            drop(state);
+            say("here");
+            while hear().is_some_and(|word| word == "go") {
+                shared.state.lock(&shared).expect("the lock").or_repair(|_| ()).value += 1;
+                shared.changed.notify_all();
+            }
+        }
+        other => panic!("no role {other}"),
+    }
+}
+
+fn holder_of(error: LockError) -> u32 {
+    match error {
+        LockError::TimedOut { holder: Some(who), .. } => who.pid,
+        other => panic!("expected a timeout that names the holder, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_timeout_names_the_holder() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let mut holder = spawn(dir.path(), "hold", &["m"]);
+    holder.expect("held");
+    assert_eq!(holder_of(shared.state.try_lock(&shared).expect_err("it is held")), holder.pid());
+    assert_eq!(holder_of(shared.state.lock_timeout(&shared, SHORT).expect_err("it is held")), holder.pid());
+    holder.say("go on");
+    assert!(holder.finish().success());
+    assert!(matches!(shared.state.lock(&shared), Ok(Locked::Clean(state)) if state.copy == 1));
+}
+
+#[test]
+fn a_dead_holder_gives_the_lock_with_a_mark_that_stays_until_repaired() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let mut holder = spawn(dir.path(), "hold", &["m"]);
+    holder.expect("held");
+    holder.kill();
+    let Ok(Locked::OwnerDied(died)) = shared.state.lock_timeout(&shared, PATIENCE) else { panic!("no mark") };
+    assert_eq!((died.value, died.copy), (1, 0), "half-changed, as it was left");
+    drop(died); // not repaired
+    let Ok(Locked::OwnerDied(mut died)) = shared.state.try_lock(&shared) else { panic!("the mark is gone") };
+    died.copy = died.value;
+    drop(died.mark_consistent());
+    assert!(matches!(shared.state.try_lock(&shared), Ok(Locked::Clean(_))));
+}
+
+#[test]
+fn a_waiter_takes_over_from_a_holder_that_dies_while_it_waits() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let mut holder = spawn(dir.path(), "hold", &["m"]);
+    holder.expect("held");
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| matches!(shared.state.lock_timeout(&shared, PATIENCE), Ok(Locked::OwnerDied(_))));
+        holder.kill();
+        assert!(waiter.join().expect("no panic"));
+    });
+}
+
+#[test]
+fn two_processes_never_are_inside_together() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let mut children: Vec<_> = (0..3).map(|_| spawn(dir.path(), "add", &["m", "20000"])).collect();
+    children.iter_mut().for_each(|child| child.expect("added"));
+    let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| panic!("nobody died"));
+    assert_eq!((state.value, state.copy), (60_000, 60_000));
+}
+
+#[test]
+fn locking_twice_in_one_thread_is_an_error_also_through_a_second_mapping() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let again = Segment::<Shared>::open(dir.name("m")).expect("the same object");
+    let _guard = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+    assert!(matches!(shared.state.lock(&shared), Err(LockError::AlreadyLocked)));
+    assert!(matches!(again.state.lock(&again), Err(LockError::AlreadyLocked)));
+    assert!(shared.other.lock(&shared).is_ok(), "another lock is another lock");
+    std::thread::scope(|scope| {
+        let in_thread = || matches!(shared.state.try_lock(&shared), Err(LockError::TimedOut { .. }));
+        assert!(scope.spawn(in_thread).join().expect("no panic"), "another thread waits as anybody else");
+    });
+}
+
+#[test]
+fn a_lock_elsewhere_is_refused() {
+    let dir = Dir::new();
+    let (one, two) = (create(&dir.name("one")), create(&dir.name("two")));
+    assert!(matches!(one.state.lock(&two), Err(LockError::NotInSegment)));
+    let local = Mutex::new(0_u64);
+    assert!(matches!(local.lock(&one), Err(LockError::NotInSegment)));
+}
+
+#[test]
+fn a_panic_under_the_lock_leaves_the_mark() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let panicked = std::thread::scope(|scope| {
+        let panics = || {
+            let _guard = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            std::panic::resume_unwind(Box::new(()));
+        };
+        scope.spawn(panics).join().is_err()
+    });
+    assert!(panicked);
+    assert!(matches!(shared.state.try_lock(&shared), Ok(Locked::OwnerDied(_))));
+}
+
+#[test]
+fn a_deadlock_is_named() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let mut other = spawn(dir.path(), "hold other, then state", &["m"]);
+    other.expect("held");
+    let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+    other.say("now lock the state");
+    let cycle = loop {
+        match shared.other.lock_timeout(&shared, SHORT) {
+            Err(LockError::TimedOut { cycle, .. }) if cycle.is_empty() => {} // the child does not sleep yet
+            Err(error) => break error,
+            Ok(_) => panic!("the child holds it"),
+        }
+    };
+    assert!(cycle.to_string().contains("deadlock"), "{cycle}");
+    assert!(matches!(cycle, LockError::TimedOut { cycle, .. } if cycle.len() == 1 && cycle[0].pid == other.pid()));
+    drop(state);
+    other.expect("Ok(())");
+}
+
+#[test]
+fn two_locks_are_taken_in_one_order() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    std::thread::scope(|scope| {
+        for turn in 0..2 {
+            let shared = &shared;
+            scope.spawn(move || {
+                for _ in 0..2_000 {
+                    if turn == 0 {
+                        let (_a, mut b) =
+                            lock_both(&shared.state, &shared.other, shared).map(both).expect("no deadlock");
+                        *b += 1;
+                    } else {
+                        let (mut a, _b) =
+                            lock_both(&shared.other, &shared.state, shared).map(both).expect("no deadlock");
+                        *a += 1;
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(*shared.other.lock(&shared).expect("the lock").or_repair(|_| ()), 4_000);
+    assert!(matches!(lock_both(&shared.other, &shared.other, &shared), Err(LockError::AlreadyLocked)));
+    assert!(shared.other.try_lock(&shared).is_ok(), "neither is held after an error");
+}
+
+fn both<'a, A: ?Sized, B: ?Sized>(
+    (a, b): (Locked<'a, A>, Locked<'a, B>),
+) -> (memlane::MutexGuard<'a, A>, memlane::MutexGuard<'a, B>) {
+    (a.or_repair(|_| ()), b.or_repair(|_| ()))
+}
+
+#[test]
+fn a_notification_wakes_across_processes() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let mut child = spawn(dir.path(), "answer", &["m"]);
+    child.expect("here");
+    for round in 1..=50 {
+        let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+        let until = Until::timeout(PATIENCE).or_peer_lost(state.child);
+        child.say("go");
+        let state = shared.changed.wait_while(state, until, |state| state.value < round).expect("an answer");
+        assert_eq!(state.or_repair(|_| ()).value, round);
+    }
+}
+
+#[test]
+fn a_wait_ends_when_its_time_is_over_and_names_the_peer() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let mut child = spawn(dir.path(), "answer", &["m"]);
+    child.expect("here");
+    let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+    let until = Until::timeout(SHORT).or_peer_lost(state.child);
+    match shared.changed.wait_while(state, until, |_| true) {
+        Err(WaitError::TimedOut { peer: Some(peer), waited }) => {
+            assert_eq!(peer.pid, child.pid());
+            assert!(waited >= SHORT);
+        }
+        other => panic!("expected a timeout, got {other:?}"),
+    }
+    assert!(shared.state.try_lock(&shared).is_ok(), "the lock is not held after an error");
+}
+
+#[test]
+fn a_wait_ends_when_the_peer_dies_and_names_it() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    for with_predicate in [true, false] {
+        let mut child = spawn(dir.path(), "answer", &["m"]);
+        child.expect("here");
+        let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+        let until = Until::forever().or_peer_lost(state.child);
+        let pid = child.pid();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+                let result = if with_predicate {
+                    shared.changed.wait_while(state, until, |_| true)
+                } else {
+                    shared.changed.wait(state, until)
+                };
+                result.map(drop)
+            });
+            drop(state);
+            child.kill();
+            match waiter.join().expect("no panic") {
+                Err(WaitError::PeerLost { peer: Some(peer) }) => assert_eq!(peer.pid, pid),
+                other => panic!("expected a lost peer, got {other:?}"),
+            }
+        });
+    }
+}
+
+#[test]
+fn retiring_ends_every_wait() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            shared.changed.wait_while(state, Until::forever(), |_| true).map(drop)
+        });
+        memlane::retire(dir.name("m")).expect("it is there");
+        assert!(matches!(waiter.join().expect("no panic"), Err(WaitError::Lock(LockError::Retired))));
+    });
+    assert!(matches!(shared.state.lock(&shared), Err(LockError::Retired)));
+}
