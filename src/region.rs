@@ -275,6 +275,16 @@ impl RegionMut {
         !self.attachment.is_dead(owner)
     }
 
+    /// Takes the object's name away, if it still has it, as [`remove`](crate::remove()) does; a name that leads to
+    /// another object by now stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] or [`Error::Os`] if the directory cannot be changed.
+    pub fn remove_name(&self) -> Result<(), Error> {
+        self.attachment.object.remove_name()
+    }
+
     /// Whether the object was retired (removed by force): its users are to let go of it.
     #[must_use]
     pub fn is_retired(&self) -> bool {

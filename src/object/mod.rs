@@ -197,6 +197,22 @@ impl Object {
     }
 }
 
+impl Object {
+    /// Takes the object's name away, if it still has it.
+    pub(crate) fn remove_name(&self) -> Result<(), Error> {
+        let _lock = self.directory.lock()?;
+        self.remove_name_locked()
+    }
+
+    fn remove_name_locked(&self) -> Result<(), Error> {
+        let named = sys::meta_at(self.directory.fd(), self.name.as_str()).map(|meta| meta.identity).ok();
+        if named.is_some() && named == sys::meta(&self.file).map(|meta| meta.identity).ok() {
+            unlink(&self.directory, &self.name)?;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Object {
     /// The last user of an object that nobody asked to keep takes its name away.
     fn drop(&mut self) {
@@ -206,12 +222,10 @@ impl Drop for Object {
         // Without the directory's lock the object is left to the next create, open or gc, as if this process died.
         let Ok(_lock) = self.directory.lock() else { return };
         // The life byte is given back under the directory's lock, or two last users could each see the other.
-        let last = self.locks.unlock(LIFE_BYTE).and_then(|()| self.locks.is_locked(LIFE_BYTE)).is_ok_and(|used| !used);
-        let named = sys::meta_at(self.directory.fd(), self.name.as_str()).map(|meta| meta.identity).ok();
-        if last && named.is_some() && named == sys::meta(&self.file).map(|meta| meta.identity).ok() {
-            // Failing leaves the object to gc.
-            let _ = sys::unlink(self.directory.fd(), self.name.as_str());
-            prim::step();
+        let used = self.locks.unlock(LIFE_BYTE).and_then(|()| self.locks.is_locked(LIFE_BYTE));
+        if used.is_ok_and(|used| !used) {
+            // Failing leaves the name to gc.
+            let _ = self.remove_name_locked();
         }
     }
 }

@@ -1,2 +1,35 @@
-//! x
-fn main() {}
+//! The `memlane` command.
+
+mod args;
+mod commands;
+mod failure;
+mod handoff;
+mod picture;
+mod report;
+mod stop;
+
+use args::{Arguments, Command};
+use clap::{CommandFactory, Parser};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    stop::listen();
+    let result = match arguments.command {
+        Command::Demo(demo) => commands::demo::run(&demo),
+        Command::DemoReceiver(receiver) => commands::demo::receive(&receiver),
+        Command::Send(send) => commands::send::run(&send),
+        Command::Recv(recv) => commands::recv::run(&recv),
+        Command::Ls { json } => commands::ls::run(json),
+        Command::Rm { name, force } => commands::rm::run(&name, force),
+        Command::Gc { dry_run, json } => commands::gc::run(dry_run, json),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "memlane", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

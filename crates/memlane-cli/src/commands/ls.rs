@@ -1,0 +1,65 @@
+//! `memlane ls`.
+
+use crate::failure::Failure;
+use crate::report::Bytes;
+use memlane::{Listed, Persistence, Who};
+use serde_json::{Value, json};
+use std::io::Write;
+
+pub(crate) fn run(json: bool) -> Result<(), Failure> {
+    let objects = memlane::list(None)?;
+    let space = memlane::space(None)?;
+    if !space.in_memory {
+        eprintln!("memlane: {} is not in memory (tmpfs): everything works, but slowly", space.directory.display());
+    }
+    let mut out = std::io::stdout().lock();
+    if json {
+        return Ok(writeln!(out, "{}", Value::Array(objects.iter().map(as_json).collect()))?);
+    }
+    let rows: Vec<[String; 5]> = objects.iter().map(as_row).collect();
+    let heads = ["NAME", "SIZE", "TYPE", "STATE", "USERS"].map(str::to_owned);
+    let width = |column: usize| rows.iter().chain([&heads]).map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 4] = std::array::from_fn(width);
+    for [name, size, kind, state, users] in [&heads].into_iter().chain(&rows) {
+        let [a, b, c, d] = widths;
+        writeln!(out, "{name:a$}  {size:>b$}  {kind:c$}  {state:d$}  {users}")?;
+    }
+    let (free, total) = (Bytes(space.free), Bytes(space.total));
+    writeln!(out, "{} objects in {}, {free} of {total} free", objects.len(), space.directory.display())?;
+    Ok(())
+}
+
+fn as_json(object: &Listed) -> Value {
+    let who = |who: &Who| json!({ "pid": who.pid, "name": who.name });
+    json!({
+        "name": object.name,
+        "size": object.size,
+        "type": object.type_name,
+        "state": state(object),
+        "stale": object.stale,
+        "creator": object.creator.as_ref().map(who),
+        "users": object.users.iter().map(who).collect::<Vec<_>>(),
+        "problem": object.problem,
+    })
+}
+
+/// One word on how an object stands.
+fn state(object: &Listed) -> &'static str {
+    match object {
+        Listed { problem: Some(_), .. } => "damaged",
+        Listed { stale: true, .. } => "stale",
+        Listed { in_use: false, .. } => "kept",
+        Listed { creator: None, .. } => "orphaned",
+        Listed { persistence: Some(Persistence::Keep), .. } => "in use, kept",
+        _ => "in use",
+    }
+}
+
+fn as_row(object: &Listed) -> [String; 5] {
+    let users = match &object.problem {
+        Some(problem) => problem.clone(),
+        None => object.users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let kind = object.type_name.clone().unwrap_or_else(|| "bytes".into());
+    [object.name.clone(), Bytes(object.size).to_string(), kind, state(object).into(), users]
+}

@@ -1,0 +1,8 @@
+//! One file per command.
+
+pub(crate) mod demo;
+pub(crate) mod gc;
+pub(crate) mod ls;
+pub(crate) mod recv;
+pub(crate) mod rm;
+pub(crate) mod send;

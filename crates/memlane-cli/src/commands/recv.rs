@@ -1,0 +1,91 @@
+//! `memlane recv`.
+
+use crate::args::Recv;
+use crate::failure::Failure;
+use crate::handoff::{Event, Image, Patience, Receiver};
+use crate::picture::write_png;
+use crate::report::Bytes;
+use memlane::Name;
+use serde_json::json;
+use std::io::Write;
+
+pub(crate) fn run(arguments: &Recv) -> Result<(), Failure> {
+    let name = Name::new(&arguments.name)?;
+    if let Some(folder) = &arguments.out {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Failure::failed(format!("cannot make the folder '{}': {error}", folder.display())))?;
+    }
+    let mut received = 0;
+    let mut patience = Patience::new(arguments.timeout);
+    'object: loop {
+        let mut receiver = match Receiver::attach(&name, patience)? {
+            Ok(receiver) => receiver,
+            Err(event) => return end(&name, &event, received),
+        };
+        loop {
+            match receiver.wait(patience)? {
+                Event::There => {}
+                Event::Retired => {
+                    eprintln!("memlane: '{name}' was replaced or removed by force; waiting for it again");
+                    continue 'object;
+                }
+                Event::Lost(who) => {
+                    let who = who.map_or("the sender".into(), |who| who.to_string());
+                    eprintln!("memlane: {who} was killed; waiting for the next sender");
+                    continue;
+                }
+                event => return end(&name, &event, received),
+            }
+            let Some(line) = receiver.receive(|image| Ok((true, keep(arguments, &image)?)))? else {
+                if receiver.is_done() {
+                    return Ok(());
+                }
+                continue;
+            };
+            writeln!(std::io::stdout(), "{line}")?;
+            received += 1;
+            if Some(received) == arguments.count {
+                return Ok(());
+            }
+            patience = Patience::new(arguments.timeout);
+        }
+    }
+}
+
+/// Writes the image, if it is to be kept; gives the line that says so.
+fn keep(arguments: &Recv, image: &Image<'_>) -> Result<String, Failure> {
+    let Image { sequence, shape, pixels, sender } = image;
+    let file = format!("{sequence:06}.png");
+    if let Some(folder) = &arguments.out {
+        write_png(folder, &file, *shape, pixels)?;
+    }
+    let path = arguments.out.as_ref().map(|folder| folder.join(&file));
+    Ok(if arguments.json {
+        json!({
+            "sequence": sequence, "file": path, "width": shape.width, "height": shape.height,
+            "format": shape.format.to_string(), "bytes": pixels.len(), "sender": sender.as_ref().map(|who| who.pid),
+        })
+        .to_string()
+    } else {
+        let kept = path.map_or("not kept".into(), |path| path.display().to_string());
+        let sender = sender.as_ref().map_or("a sender that is gone".into(), ToString::to_string);
+        format!("{sequence:06}  {kept}  {shape}  {}  from {sender}", Bytes(pixels.len() as u64))
+    })
+}
+
+/// Ends because nothing more is to be had.
+fn end(name: &Name, event: &Event, received: u64) -> Result<(), Failure> {
+    let so_far = format!("{received} images received");
+    match event {
+        Event::TimedOut(Some(who)) => {
+            Err(Failure::timed_out(format!("{who} sent no image to '{name}' in time, {so_far}: wait longer")))
+        }
+        Event::TimedOut(None) => Err(Failure::timed_out(format!(
+            "nobody sent to '{name}' in time, {so_far}: start `memlane send {name} FILE`"
+        ))),
+        _ => {
+            eprintln!("memlane: interrupted, {so_far}");
+            Ok(())
+        }
+    }
+}

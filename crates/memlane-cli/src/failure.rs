@@ -1,0 +1,74 @@
+//! Why a command failed: one line for people, one number for scripts.
+
+use memlane::{Error, LockError, WaitError};
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+/// A failed command.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn new(code: u8, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string() }
+    }
+
+    pub(crate) fn failed(message: impl fmt::Display) -> Self {
+        Self::new(1, message)
+    }
+
+    pub(crate) fn timed_out(message: impl fmt::Display) -> Self {
+        Self::new(3, message)
+    }
+
+    /// Says why on standard error, and gives the exit code.
+    pub(crate) fn report(self) -> ExitCode {
+        if !self.message.is_empty() {
+            eprintln!("memlane: {}", self.message);
+        }
+        self.code.into()
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match error {
+            Error::InvalidName { .. } => 2,
+            Error::TimedOut { .. } => 3,
+            Error::NotFound { .. } => 4,
+            _ => 1,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        Self::new(if matches!(error, LockError::TimedOut { .. }) { 3 } else { 1 }, error)
+    }
+}
+
+impl From<WaitError> for Failure {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Lock(error) => error.into(),
+            WaitError::TimedOut { .. } => Self::new(3, error),
+            _ => Self::failed(error),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Somebody who reads the output and has had enough is no failure.
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self { code: 0, message: String::new() }
+        } else {
+            Self::failed(format!("cannot write the output: {error}"))
+        }
+    }
+}

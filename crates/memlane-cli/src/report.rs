@@ -1,0 +1,103 @@
+//! Numbers as people read them, and what was measured.
+
+use serde::Serialize;
+use std::fmt;
+use std::time::Duration;
+
+/// What a run of hand-overs came to.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+    /// Whether every byte of every frame arrived as it was sent.
+    pub(crate) verified: bool,
+    pub(crate) p50_ns: u64,
+    pub(crate) p99_ns: u64,
+    pub(crate) max_ns: u64,
+    pub(crate) bytes_per_second: u64,
+    pub(crate) receivers_lost: u64,
+}
+
+impl Summary {
+    /// From the latency of each frame.
+    pub(crate) fn new(latencies: &mut [Duration], bytes: u64, elapsed: Duration, verified: bool, lost: u64) -> Self {
+        latencies.sort_unstable();
+        let at = |share: f64| {
+            let rank = (latencies.len() as f64 * share).ceil() as usize;
+            latencies.get(rank.saturating_sub(1)).map_or(0, |latency| latency.as_nanos() as u64)
+        };
+        Self {
+            frames: latencies.len() as u64,
+            bytes,
+            verified,
+            p50_ns: at(0.50),
+            p99_ns: at(0.99),
+            max_ns: at(1.0),
+            bytes_per_second: (bytes as f64 / elapsed.as_secs_f64().max(1e-9)) as u64,
+            receivers_lost: lost,
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verified = if self.verified { "every byte verified" } else { "WRONG BYTES" };
+        writeln!(f, "{} frames, {}, {verified}", self.frames, Bytes(self.bytes))?;
+        let latency = |nanoseconds| Micros(Duration::from_nanos(nanoseconds));
+        writeln!(
+            f,
+            "latency     p50 {}   p99 {}   max {}   (from offered to in the receiver's hands, nothing copied)",
+            latency(self.p50_ns),
+            latency(self.p99_ns),
+            latency(self.max_ns)
+        )?;
+        write!(f, "throughput  {}/s with drawing or decoding and checking", Bytes(self.bytes_per_second))
+    }
+}
+
+/// A number of bytes, as people read it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        match units.into_iter().find(|(unit, _)| self.0 >= *unit) {
+            Some((unit, name)) => write!(f, "{:.1} {name}", self.0 as f64 / unit as f64),
+            None => write!(f, "{} B", self.0),
+        }
+    }
+}
+
+/// A short time in microseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Micros(pub(crate) Duration);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} us", self.0.as_nanos() as f64 / 1e3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bytes, Summary};
+    use std::time::Duration;
+
+    #[test]
+    fn percentiles_are_those_of_the_sorted_latencies() {
+        let mut latencies: Vec<_> = (1..=200).rev().map(Duration::from_nanos).collect();
+        let summary = Summary::new(&mut latencies, 4000, Duration::from_secs(2), true, 0);
+        assert_eq!((summary.p50_ns, summary.p99_ns, summary.max_ns), (100, 198, 200));
+        assert_eq!((summary.frames, summary.bytes_per_second), (200, 2000));
+        let none = Summary::new(&mut [], 0, Duration::ZERO, true, 0);
+        assert_eq!((none.p50_ns, none.max_ns, none.bytes_per_second), (0, 0, 0));
+    }
+
+    #[test]
+    fn bytes_read_well() {
+        assert_eq!(Bytes(1023).to_string(), "1023 B");
+        assert_eq!(Bytes(1536).to_string(), "1.5 KiB");
+        assert_eq!(Bytes(6_220_800).to_string(), "5.9 MiB");
+    }
+}
