@@ -1,85 +1,112 @@
-//! The classic hand-off, two processes: one puts an image into shared memory in place and waits until the other has
-//! processed it. Either may be killed at any instant; the other says so and goes on.
+//! The classic hand-off between two processes: one builds an image in shared memory, in place, wakes the other and
+//! waits until that one says that it processed it. Kill either of them: the other says who died.
 //!
-//! Run `cargo run --release --example handoff`: it starts its own receiver.
+//! `cargo run --release --example handoff` starts both; `-- send NAME` and `-- receive NAME` start one.
 
-use memlane::{Condvar, Locked, Mutex, MutexGuard, Name, Options, OwnerId, Segment, Shareable, Until};
+use memlane::{Bool, Condvar, Locked, Mutex, MutexGuard, Name, Options, OwnerId, Segment, Shareable, Until};
 use std::error::Error;
 use std::process::Command;
+use std::sync::atomic::{Ordering, compiler_fence};
 use std::time::Duration;
 
 const FRAMES: u64 = 100;
-const SIZE: usize = 640 * 480 * 3;
-const PATIENCE: Duration = Duration::from_secs(5);
+const WIDTH: u32 = 640;
+const HEIGHT: u32 = 480;
+const RGB8: u32 = 3;
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Who waits for what. All-zero is a valid start: nothing to process, nobody there.
+/// The whole of what two programs share. Zeroed bytes are its beginning: nothing ready, nobody there.
 #[derive(Shareable)]
 #[repr(C)]
 struct Handoff {
-    ready: Condvar,
-    processed: Condvar,
-    frame: Mutex<Frame>,
+    image_ready: Condvar,
+    image_processed: Condvar,
+    image: Mutex<Image>,
 }
 
 #[derive(Shareable)]
 #[repr(C)]
-struct Frame {
-    /// Goes up with every image; `done` follows it when the image was processed.
-    sequence: u64,
-    done: u64,
+struct Image {
+    sender: OwnerId,
     receiver: OwnerId,
+    sequence: u64,
+    size: u64,
     width: u32,
     height: u32,
+    stride: u32,
+    pixel_format: u32,
+    ready: Bool,
+    processed: Bool,
     pixels: [u8],
 }
 
-/// A frame whose writer or reader died: forget the unfinished image, the sequence numbers are whole words.
-fn repair(frame: &mut Frame) {
-    frame.sequence = frame.done;
-}
+const YES: Bool = Bool::new(true);
+const NO: Bool = Bool::new(false);
 
-fn take<'a>(locked: Locked<'a, Frame>) -> MutexGuard<'a, Frame> {
-    locked.or_repair(repair)
+/// Who holds the lock may have died: `ready` is written last, so an image that says so is whole, and any other is
+/// built anew.
+fn whole(locked: Locked<'_, Image>) -> MutexGuard<'_, Image> {
+    locked.or_repair(|image| image.processed = if image.ready == YES { image.processed } else { NO })
 }
 
 fn send(name: &Name) -> Result<(), Box<dyn Error>> {
-    let shared = Segment::<Handoff>::create(name, SIZE, &Options::new(), |_| ())?;
-    let mut child = Command::new(std::env::current_exe()?).arg(name.as_str()).spawn()?;
-
+    let size = (WIDTH * HEIGHT * 3) as usize;
+    let shared = Segment::<Handoff>::create(name, size, &Options::new(), |_| ())?;
     for number in 1..=FRAMES {
-        let mut frame = take(shared.frame.lock(&shared)?);
-        (frame.width, frame.height) = (640, 480);
-        frame.pixels.fill(number as u8); // the image, written where the receiver reads it
-        frame.sequence += 1;
-        shared.ready.notify_one();
-        let until = Until::timeout(PATIENCE);
-        let until = if frame.receiver.is_nobody() { until } else { until.or_peer_lost(frame.receiver) };
-        take(shared.processed.wait_while(frame, until, |frame| frame.done < frame.sequence)?).unlock();
+        let mut image = whole(shared.image.lock(&shared)?);
+        image.ready = NO;
+        compiler_fence(Ordering::SeqCst); // a death from here to the other fence is seen as "not ready"
+        image.sender = shared.region().owner();
+        (image.width, image.height, image.stride, image.pixel_format) = (WIDTH, HEIGHT, WIDTH * 3, RGB8);
+        (image.sequence, image.size, image.processed) = (number, size as u64, NO);
+        image.pixels.fill(number as u8); // the picture, written where the receiver reads it
+        compiler_fence(Ordering::SeqCst);
+        image.ready = YES;
+        image.unlock();
+        shared.image_ready.notify_one();
+
+        let mut image = whole(shared.image.lock(&shared)?);
+        while image.processed != YES {
+            let until = Until::timeout(PATIENCE);
+            let until = if image.receiver.is_nobody() { until } else { until.or_peer_lost(image.receiver) };
+            image = whole(shared.image_processed.wait_while(image, until, |image| image.processed != YES)?);
+        }
     }
-    child.wait()?;
-    println!("{FRAMES} frames of {SIZE} bytes handed over and processed");
-    Ok(())
+    Ok(shared.region().remove_name()?)
 }
 
 fn receive(name: &Name) -> Result<(), Box<dyn Error>> {
     let shared = Segment::<Handoff>::wait_for(name, Some(PATIENCE))?;
-    let mut frame = take(shared.frame.lock(&shared)?);
-    frame.receiver = shared.region().owner();
-    loop {
-        frame = take(shared.ready.wait_while(frame, Until::timeout(PATIENCE), |frame| frame.done == frame.sequence)?);
-        let expected = (frame.done + 1) as u8;
-        assert!(frame.pixels.iter().all(|byte| *byte == expected), "a torn frame"); // the processing, in place
-        frame.done = frame.sequence;
-        shared.processed.notify_one();
-        if frame.done == FRAMES {
-            return Ok(());
+    let mut received = 0;
+    while received < FRAMES {
+        let mut image = whole(shared.image.lock(&shared)?);
+        image.receiver = shared.region().owner();
+        let until = Until::timeout(PATIENCE);
+        let until = if image.sender.is_nobody() { until } else { until.or_peer_lost(image.sender) };
+        let waits = |image: &mut Image| image.ready != YES || image.processed == YES;
+        let mut image = whole(shared.image_ready.wait_while(image, until, waits)?);
+        let expected = image.sequence as u8;
+        if !image.pixels.iter().all(|byte| *byte == expected) {
+            return Err("a torn image".into()); // the processing: every byte, in place
         }
+        (received, image.processed) = (image.sequence, YES);
+        image.unlock();
+        shared.image_processed.notify_one();
     }
+    println!("{received} images of {WIDTH}x{HEIGHT} handed over in place, every byte as it was sent");
+    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    match std::env::args().nth(1) {
-        Some(name) => receive(&Name::new(&name)?),
-        None => send(&Name::unique("handoff")?),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["send", name] => send(&Name::new(name)?),
+        ["receive", name] => receive(&Name::new(name)?),
+        _ => {
+            let name = Name::unique("handoff")?;
+            let mut receiver = Command::new(std::env::current_exe()?).args(["receive", name.as_str()]).spawn()?;
+            send(&name)?;
+            if receiver.wait()?.success() { Ok(()) } else { Err("the receiver failed".into()) }
+        }
     }
 }
