@@ -43,3 +43,8 @@ pub use owner::OwnerId;
 pub use region::{Attached, Region, RegionMut, SharedMemory};
 pub use segment::{Bool, Layout, Placed, Schema, Segment, Shareable, Tail, field_path};
 pub use sync::{Condvar, Locked, Mutex, MutexGuard, OwnerDied, Until, lock_both};
+
+/// Compiles what README.md shows.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
