@@ -124,7 +124,13 @@ impl Header {
         if bytes[76..].iter().any(|byte| *byte != 0) {
             return Err(corrupt("reserved range"));
         }
-        let schema = read(SCHEMA_OFFSET as u64, schema_len).ok_or_else(|| corrupt("size"))?;
+        // The schema fills its range to the last byte, and zeroes follow it up to the user's bytes.
+        let range = (SCHEMA_OFFSET + schema_len).next_multiple_of(DATA_ALIGN) - SCHEMA_OFFSET;
+        let mut schema = read(SCHEMA_OFFSET as u64, range).ok_or_else(|| corrupt("size"))?;
+        if schema[schema_len..].iter().any(|byte| *byte != 0) || schema[..schema_len].contains(&0) {
+            return Err(corrupt("schema length"));
+        }
+        schema.truncate(schema_len);
         let header = Self {
             id: bytes[24..40].try_into().map_or(0, u128::from_ne_bytes),
             persistence,
@@ -140,5 +146,78 @@ impl Header {
             return Err(corrupt("size"));
         }
         Ok(header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            id: 0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100,
+            persistence: Persistence::UntilLastUser,
+            sparse: false,
+            data_len: 100,
+            tail: 7,
+            schema: "\tFrame\t0\t93\n".into(),
+        }
+    }
+
+    fn validate(bytes: &[u8], len: u64) -> Result<Header, Error> {
+        let mut bytes = bytes.to_vec();
+        bytes.resize(bytes.len().max(usize::try_from(len.min(12388)).unwrap_or(0)), 0);
+        let read = |offset: u64, count: usize| {
+            let start = usize::try_from(offset).ok()?;
+            bytes.get(start..start.checked_add(count)?).map(<[u8]>::to_vec)
+        };
+        Header::validate("x", len, read)
+    }
+
+    #[cfg(all(target_endian = "little", target_pointer_width = "64"))]
+    #[test]
+    fn the_bytes_are_those_of_format_1() {
+        let mut expected = vec![0_u8; 8448];
+        expected[..8].copy_from_slice(b"memlane\0");
+        expected[8] = 1; // format
+        expected[12..16].copy_from_slice(&[4, 3, 2, 1]);
+        expected[16] = 64;
+        expected[20] = 2; // until the last user
+        (0..16).for_each(|byte| expected[24 + byte] = byte as u8);
+        expected[41] = 0x30; // 12288
+        expected[48] = 100;
+        expected[56] = 7;
+        expected[64] = 12;
+        expected[68] = 128;
+        expected.extend_from_slice(b"\tFrame\t0\t93\n");
+        assert_eq!(header().to_bytes(), expected);
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        assert_eq!(validate(&header().to_bytes(), 12388).ok(), Some(header()));
+    }
+
+    #[test]
+    fn every_single_changed_byte_but_those_of_the_id_and_the_tail_is_refused() {
+        let good = header().to_bytes();
+        for index in (0..STATE_OFFSET).filter(|index| !(24..40).contains(index) && !(56..64).contains(index)) {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[index] ^= 1 << bit;
+                let other = validate(&bad, 12388);
+                // Another persistence and sparseness are as good a header; everything else hangs together.
+                let legal = matches!(index, 20 | 72) && other.as_ref().is_ok_and(|other| *other != header());
+                assert!(legal || other.is_err(), "byte {index}, bit {bit}: {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_length_is_refused() {
+        for len in [0, 12387, 12389, u64::MAX] {
+            assert!(matches!(validate(&header().to_bytes(), len), Err(Error::Corrupt { field: "size", .. })));
+        }
+        assert!(matches!(validate(&[], 0), Err(Error::Foreign { .. })));
     }
 }

@@ -469,9 +469,10 @@ fn check_space(name: &Name, directory: &Directory, need: u64, sparse: bool) -> R
     if sparse {
         return Ok(());
     }
-    let free = directory.file_system()?.free;
-    if free < need {
-        return refuse(free, directory.path().to_owned(), more_space(directory));
+    let system = directory.file_system()?;
+    // A file system without a limit says that it has 0 bytes in all.
+    if system.total > 0 && system.free < need {
+        return refuse(system.free, directory.path().to_owned(), more_space(directory));
     }
     match memory.filter(|limit| *limit < need) {
         Some(limit) => {
