@@ -36,8 +36,8 @@ pub(crate) struct Slot {
     started: AtomicU64,
     /// The program's name, 16 bytes, zero-padded.
     name: [AtomicU64; 2],
-    /// Offset plus one of the lock this participant sleeps on, else 0: a hint for naming deadlocks.
-    waiting: AtomicU64,
+    /// What this participant sleeps on, see [`Sleep`], else 0: a hint, to name deadlocks and to wake sleepers.
+    sleep: AtomicU64,
     _reserved: [u64; 3],
 }
 
@@ -113,7 +113,7 @@ impl Table {
             };
             let process = sys::process();
             slot.pid.store(0, Ordering::Relaxed);
-            slot.waiting.store(0, Ordering::Relaxed);
+            slot.sleep.store(0, Ordering::Relaxed);
             // ORDERING: Release pairs with the Acquire loads in `is_dead` and `who`: who sees this generation does
             // not take the description of its predecessor for it.
             slot.generation.store(generation, Ordering::Release);
@@ -155,17 +155,56 @@ impl Table {
         (same && pid != 0).then(|| Who::new(pid, &name))
     }
 
-    /// The offset of the lock that `owner` sleeps on, as it says itself.
-    pub(crate) fn waits_for(&self, owner: OwnerId) -> Option<u64> {
-        self.slots[owner.slot()?].waiting.load(Ordering::Relaxed).checked_sub(1)
+    /// What `owner` sleeps on, as it says itself.
+    pub(crate) fn sleep(&self, owner: OwnerId) -> Option<Sleep> {
+        Sleep::from_word(self.slots[owner.slot()?].sleep.load(Ordering::Relaxed))
     }
 
-    /// Says which lock `me` sleeps on.
-    pub(crate) fn set_waits_for(&self, me: OwnerId, lock: Option<u64>) {
+    /// Says what `me` sleeps on.
+    pub(crate) fn set_sleep(&self, me: OwnerId, sleep: Option<Sleep>) {
         if let Some(slot) = me.slot() {
-            self.slots[slot].waiting.store(lock.map_or(0, |offset| offset + 1), Ordering::Relaxed);
+            self.slots[slot].sleep.store(sleep.map_or(0, Sleep::to_word), Ordering::Relaxed);
         }
     }
+}
+
+/// What a participant sleeps on: the offset of a word in the user's bytes. Words are aligned to 4 at least, so the
+/// lowest two bits say of which kind it is. Of several threads of one participant, the last one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    Lock(u64),
+    Condition(u64),
+}
+
+impl Sleep {
+    fn to_word(self) -> u64 {
+        match self {
+            Self::Lock(offset) => offset | 1,
+            Self::Condition(offset) => offset | 2,
+        }
+    }
+
+    /// The offsets of the 32-bit words that may be slept on: of a lock, one or the other half, by endianness.
+    pub(crate) fn words(self) -> [u64; 2] {
+        match self {
+            Self::Lock(offset) => [offset, offset.saturating_add(4)],
+            Self::Condition(offset) => [offset, offset],
+        }
+    }
+
+    fn from_word(word: u64) -> Option<Self> {
+        match word & 3 {
+            1 => Some(Self::Lock(word & !3)),
+            2 => Some(Self::Condition(word & !3)),
+            _ => None,
+        }
+    }
+}
+
+/// What the participants in a copy of a table sleep on.
+pub(crate) fn sleeps_in(table: &[u8]) -> impl Iterator<Item = Sleep> {
+    let word = |slot: &[u8]| slot[offset_of!(Slot, sleep)..][..8].try_into().map_or(0, u64::from_ne_bytes);
+    table.chunks_exact(size_of::<Slot>()).filter_map(move |slot| Sleep::from_word(word(slot)))
 }
 
 /// Whether slot `index` is held by a living process that is not behind `locks` itself.

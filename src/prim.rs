@@ -38,6 +38,11 @@ pub(crate) fn wake_low(word: &AtomicU64, count: u32) -> u32 {
     sys::wake(low_half(word), count)
 }
 
+/// Wakes everybody who sleeps on the word at an address of a mapping.
+pub(crate) fn wake_at(word: *const u32) {
+    sys::wake(word, u32::MAX);
+}
+
 fn low_half(word: &AtomicU64) -> *const u32 {
     std::ptr::from_ref(word).cast::<u32>().wrapping_add(usize::from(cfg!(target_endian = "big")))
 }

@@ -7,7 +7,7 @@
 use crate::error::{Error, LockError, Who};
 use crate::object::{CREATOR_OFFSET, Header, LIVE, Name, Object, Options, Origin, Persistence, STATE_OFFSET};
 use crate::object::{TABLE_OFFSET, ToName};
-use crate::owner::{OwnerId, PARTICIPANTS, Table};
+use crate::owner::{OwnerId, PARTICIPANTS, Sleep, Table};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::{self, Access, Map};
 use std::ptr::NonNull;
@@ -456,9 +456,9 @@ impl Attachment {
         self.object.locks.is_forked()
     }
 
-    /// Says in the table which lock, by its offset, this participant sleeps on: a hint for naming deadlocks.
-    pub(crate) fn waits_for(&self, lock: Option<usize>) {
-        self.table().set_waits_for(self.me, lock.map(|offset| offset as u64));
+    /// Says in the table what this participant sleeps on.
+    pub(crate) fn set_sleep(&self, sleep: Option<Sleep>) {
+        self.table().set_sleep(self.me, sleep);
     }
 
     /// Whether this process may still act on the object.

@@ -15,7 +15,7 @@ pub(crate) use name::default_directory;
 pub use name::{Name, ToName};
 
 use crate::error::{Error, Who};
-use crate::owner::{self, LIFE_BYTE, OwnerId, ROLE_BYTE, TABLE_SIZE};
+use crate::owner::{self, LIFE_BYTE, OwnerId, ROLE_BYTE, Sleep, TABLE_SIZE};
 use crate::prim;
 use crate::sys::{self, Access, Fd, Kind, LockFd, Map, Sharing};
 use std::io;
@@ -315,11 +315,20 @@ impl Found {
         Ok(Object { name, header, locks, origin, directory, file })
     }
 
-    /// Tells every user to let go.
+    /// Tells every user to let go, and wakes those who sleep.
     fn retire(&self) -> Result<(), Error> {
         sys::write_at(&self.file, &RETIRED.to_ne_bytes(), STATE_OFFSET as u64)
             .map_err(Error::os("retire", &self.name))?;
         prim::step();
+        // Best effort: whoever is not woken looks at the state at the end of a slice.
+        let len = self.header.total().and_then(|total| usize::try_from(total).ok());
+        if let Some(len) = len
+            && let Ok(map) = Map::of(&self.file, len, Access::Read)
+        {
+            let data = self.header.data_offset();
+            let words = owner::sleeps_in(&self.table()?).flat_map(Sleep::words);
+            words.filter_map(|offset| map.word(data.checked_add(offset)?)).for_each(prim::wake_at);
+        }
         Ok(())
     }
 
@@ -370,7 +379,8 @@ pub fn remove(name: impl ToName) -> Result<(), Error> {
 }
 
 /// Takes a name away like [`remove`], and tells everybody who uses the object to let go: each of their calls that
-/// locks or waits fails with [`LockError::Retired`](crate::LockError::Retired), those already asleep within 50 ms.
+/// locks or waits fails with [`LockError::Retired`](crate::LockError::Retired). Those already asleep are woken, or wake
+/// within 50 ms.
 ///
 /// # Errors
 ///

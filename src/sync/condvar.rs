@@ -6,7 +6,7 @@
 use super::guard::{Locked, MutexGuard};
 use super::{Slices, spin};
 use crate::error::WaitError;
-use crate::owner::OwnerId;
+use crate::owner::{OwnerId, Sleep};
 use crate::prim::{self, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -161,7 +161,7 @@ impl Condvar {
         until: Until,
     ) -> Result<(Locked<'a, T>, Woken), WaitError> {
         let (mutex, attachment) = (guard.mutex, guard.attachment);
-        attachment.offset_of(&self.word)?;
+        let offset = attachment.offset_of(&self.word)? as u64;
         // ORDERING: Acquire pairs with the Release in `advance`; here and below.
         let sequence = self.word.load(Ordering::Acquire) & !SLEEPERS;
         let notified = || (self.word.load(Ordering::Acquire) & !SLEEPERS != sequence).then_some(Woken::Notified);
@@ -175,7 +175,9 @@ impl Condvar {
             let marked = sequence | SLEEPERS;
             let mark = self.word.compare_exchange(sequence, marked, Ordering::Relaxed, Ordering::Relaxed);
             if mark.is_ok() || mark == Err(marked) {
+                attachment.set_sleep(Some(Sleep::Condition(offset)));
                 prim::wait(&self.word, marked, slice);
+                attachment.set_sleep(None);
             }
             woken = notified();
             if woken.is_none() {

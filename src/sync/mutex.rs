@@ -7,7 +7,7 @@
 use super::guard::{Data, Locked, MutexGuard, OwnerDied};
 use super::{Slices, spin};
 use crate::error::{LockError, Who};
-use crate::owner::OwnerId;
+use crate::owner::{OwnerId, Sleep};
 use crate::prim::{self, AtomicU64, Ordering};
 use crate::region::{Attached, Attachment};
 use std::cell::RefCell;
@@ -203,9 +203,9 @@ impl<T: ?Sized> Mutex<T> {
             if seen != awaited && word.compare_exchange(seen, awaited, Ordering::Relaxed, Ordering::Relaxed).is_err() {
                 continue;
             }
-            attachment.waits_for(Some(lock.1));
+            attachment.set_sleep(Some(Sleep::Lock(lock.1 as u64)));
             prim::wait_low(word, awaited as u32, slice);
-            attachment.waits_for(None);
+            attachment.set_sleep(None);
             waiters = WAITERS;
             attachment.check()?;
         }
@@ -232,8 +232,8 @@ fn cycle(attachment: &Attachment, mut owner: OwnerId) -> Vec<Who> {
     let mut seen = vec![attachment.me()];
     let mut names = Vec::new();
     while !seen.contains(&owner) {
-        let Some(lock) = attachment.table().waits_for(owner) else { return Vec::new() };
-        let Some(word) = attachment.word_at(lock) else { return Vec::new() };
+        let Some(Sleep::Lock(offset)) = attachment.table().sleep(owner) else { return Vec::new() };
+        let Some(word) = attachment.word_at(offset) else { return Vec::new() };
         names.extend(attachment.table().who(owner));
         seen.push(owner);
         owner = OwnerId::in_word(word);

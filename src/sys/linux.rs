@@ -423,6 +423,13 @@ impl Map {
         unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) };
     }
 
+    /// The address of a 32-bit word at `offset`, if there is one.
+    pub(crate) fn word(&self, offset: u64) -> Option<*const u32> {
+        let offset = usize::try_from(offset).ok()?;
+        let fits = offset.is_multiple_of(4) && offset.checked_add(4)? <= self.len;
+        fits.then(|| self.base.as_ptr().wrapping_add(offset).cast::<u32>().cast_const())
+    }
+
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }

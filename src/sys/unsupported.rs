@@ -135,6 +135,10 @@ impl Map {
         match self.0 {}
     }
 
+    pub(crate) fn word(&self, _: u64) -> Option<*const u32> {
+        match self.0 {}
+    }
+
     pub(crate) fn base(&self) -> NonNull<u8> {
         match self.0 {}
     }
