@@ -325,8 +325,8 @@ impl Found {
         if let Some(len) = len
             && let Ok(map) = Map::of(&self.file, len, Access::Read)
         {
-            let data = self.header.data_offset();
-            let words = owner::sleeps_in(&self.table()?).flat_map(Sleep::words);
+            let (data, table) = (self.header.data_offset(), self.table()?);
+            let words = owner::sleeps_in(&table).flat_map(Sleep::words);
             words.filter_map(|offset| map.word(data.checked_add(offset)?)).for_each(prim::wake_at);
         }
         Ok(())
