@@ -445,10 +445,11 @@ impl Attachment {
         unsafe { self.map.base().add(CREATOR_OFFSET).cast().as_ref() }
     }
 
-    /// Tells this object from others in this process: half of its random id.
+    /// Tells this object from others in this process: half of its random id, and something else after each fork, as
+    /// the child holds none of the locks its parent held.
     #[inline]
     pub(crate) fn key(&self) -> u64 {
-        self.object.header.id as u64
+        (self.object.header.id as u64).wrapping_add(self.object.locks.forks())
     }
 
     /// Whether this process is a fork of the one that attached.

@@ -301,6 +301,12 @@ impl LockFd {
         self.forks != forks()
     }
 
+    /// How many forks after the first process it was opened.
+    #[inline]
+    pub(crate) fn forks(&self) -> u64 {
+        self.forks
+    }
+
     /// The opening itself, for everything but locks.
     pub(crate) fn file(&self) -> io::Result<&Fd> {
         if self.is_forked() { Err(io::Error::from_raw_os_error(libc::EBADF)) } else { Ok(&self.fd) }

@@ -101,6 +101,10 @@ impl LockFd {
         match self.0 {}
     }
 
+    pub(crate) fn forks(&self) -> u64 {
+        match self.0 {}
+    }
+
     pub(crate) fn file(&self) -> io::Result<&Fd> {
         match self.0 {}
     }
