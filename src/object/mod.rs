@@ -219,6 +219,10 @@ impl Drop for Object {
         if self.header.persistence != Persistence::UntilLastUser || self.locks.is_forked() {
             return;
         }
+        // Nobody can find an object without a name, a draft or a removed one: it goes with its last opening.
+        if sys::meta(&self.file).is_ok_and(|meta| meta.links == 0) {
+            return;
+        }
         // Without the directory's lock the object is left to the next create, open or gc, as if this process died.
         let Ok(_lock) = self.directory.lock() else { return };
         // The life byte is given back under the directory's lock, or two last users could each see the other.
