@@ -135,6 +135,15 @@ pub enum Error {
         fix: String,
     },
 
+    /// The mode would let any user write into the object, whom nothing keeps to the protocol.
+    #[error("'{name}' would be writable by strangers with mode {mode:04o}: create it with {:04o}", mode & !0o002)]
+    UnsafeMode {
+        /// The object.
+        name: String,
+        /// The mode asked for.
+        mode: u32,
+    },
+
     /// The sizes asked for do not fit into an address space.
     #[error("'{name}' would be too large to map on this machine")]
     TooLarge {

@@ -49,7 +49,8 @@ impl Options {
         Self::default()
     }
 
-    /// Sets the permission bits, exactly as given, whatever the umask is. Only the lowest nine bits are used.
+    /// Sets the permission bits, exactly as given, whatever the umask is. Only the lowest nine bits are used; with
+    /// `0o002`, which lets strangers write, creating fails with [`Error::UnsafeMode`].
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode & 0o777;
@@ -105,6 +106,10 @@ impl Object {
     /// Makes an object without a name: everything reserved, the header written, the user's bytes zero. Nobody else
     /// can see it, and it vanishes with this process, until it is published.
     pub(crate) fn draft(name: Name, mut header: Header, options: &Options) -> Result<Self, Error> {
+        if options.mode & 0o002 != 0 {
+            // `Directory::trusts` would refuse it to everybody, and leave it for ever if its user is killed.
+            return Err(Error::UnsafeMode { name: name.to_string(), mode: options.mode });
+        }
         let directory = Arc::new(Directory::open(name.directory())?);
         header.id = sys::random().map_err(Error::os("draw an id for", &name))?;
         header.persistence = options.persistence;
