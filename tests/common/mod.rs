@@ -4,6 +4,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub, missing_debug_implementations, reason = "each file uses its part")]
 
 use memlane::Name;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -51,7 +52,15 @@ pub struct Child {
 
 /// Starts this test binary again, as `role` with `arguments`; `MEMLANE_DIR` is `dir`.
 pub fn spawn(dir: &Path, role: &str, arguments: &[&str]) -> Child {
-    let mut process = Command::new(std::env::current_exe().expect("the test binary"))
+    spawn_under(&[""; 0], dir, role, arguments)
+}
+
+/// Like [`spawn`], below a command that ends by executing its own arguments.
+pub fn spawn_under(wrapper: &[impl AsRef<OsStr>], dir: &Path, role: &str, arguments: &[&str]) -> Child {
+    let binary = std::env::current_exe().expect("the test binary");
+    let mut words = wrapper.iter().map(AsRef::as_ref).chain([binary.as_os_str()]);
+    let mut process = Command::new(words.next().expect("at least the binary"))
+        .args(words)
         .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"])
         .env("MEMLANE_DIR", dir)
         .env("MEMLANE_TEST_ROLE", role)
@@ -63,6 +72,25 @@ pub fn spawn(dir: &Path, role: &str, arguments: &[&str]) -> Child {
     let input = process.stdin.take();
     let output = BufReader::new(process.stdout.take().expect("its output"));
     Child { process, input, output }
+}
+
+/// The command that runs its arguments with a file system in memory of their own at their `MEMLANE_DIR`, mounted with
+/// `options`; `None`, and a reason on stderr, if this user may not do that.
+pub fn small_file_system(options: &str) -> Option<Vec<String>> {
+    const SCRIPT: &str = r#"mount -t tmpfs -o "mode=0700,$0" tmpfs "$MEMLANE_DIR" && exec "$@""#;
+    let dir = Dir::new();
+    let mut problem = String::new();
+    for unshare in [&["unshare", "--mount"][..], &["unshare", "--mount", "--user", "--map-root-user"]] {
+        let words: Vec<&str> = unshare.iter().copied().chain(["sh", "-c", SCRIPT, options]).collect();
+        match Command::new(words[0]).args(&words[1..]).arg("true").env("MEMLANE_DIR", dir.path()).output() {
+            Ok(output) if output.status.success() => return Some(words.into_iter().map(str::to_owned).collect()),
+            Ok(output) => problem = String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            Err(error) => problem = error.to_string(),
+        }
+    }
+    // Not `eprintln`: the test harness would swallow it.
+    let _ = writeln!(std::io::stderr(), "SKIPPED, no file system of its own: {problem}");
+    None
 }
 
 /// In a child: its role and arguments. `None` if the test binary was started by hand.

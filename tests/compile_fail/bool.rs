@@ -1,0 +1,7 @@
+#[derive(memlane::Shareable)]
+#[repr(C)]
+struct Frame {
+    ready: bool,
+}
+
+fn main() {}

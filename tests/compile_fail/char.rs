@@ -1,0 +1,7 @@
+#[derive(memlane::Shareable)]
+#[repr(C)]
+struct Frame {
+    letter: char,
+}
+
+fn main() {}
