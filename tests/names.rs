@@ -150,7 +150,7 @@ fn free_memory() {
     for options in [Options::new(), keep()] {
         let mine = SharedMemory::create("cam", SIZE, &options).expect("it fits").map_mut().expect("mapped");
         let taken = before - free();
-        assert!(taken >= SIZE && taken < SIZE + 65_536, "{taken} bytes for {SIZE}");
+        assert!((SIZE..SIZE + 65_536).contains(&taken), "{taken} bytes for {SIZE}");
         let reader = SharedMemory::open("cam").expect("it is there").map().expect("mapped");
         remove("cam").expect("it is there");
         assert_eq!(before - free(), taken, "two users");

@@ -148,6 +148,13 @@ impl Child {
         self.process.wait().expect("the child is ours to wait for");
     }
 
+    /// [`kill`](Self::kill), unless it has ended by itself already: then false.
+    pub fn kill_if_alive(&mut self) -> bool {
+        let alive = matches!(self.process.try_wait(), Ok(None));
+        self.kill();
+        alive
+    }
+
     /// Closes its input and waits until it ends by itself.
     pub fn finish(mut self) -> ExitStatus {
         drop(self.input.take());

@@ -1,0 +1,340 @@
+//! Creation against openers and against `kill -9`; and `gc` in a storm of processes that come and go.
+//!
+//! `MEMLANE_LONG=1` makes each run as long as it is meant to be for a release.
+#![allow(missing_docs)]
+
+mod common;
+#[path = "common/random.rs"]
+mod random;
+
+use common::{Child, Dir, hear, role, say, spawn};
+use memlane::{Error, Mutex, Name, Options, Origin, Segment, Shareable, SharedMemory, gc, list, remove};
+use random::{Random, times};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Shareable)]
+#[repr(C)]
+struct Frame {
+    stamp: u64,
+    pixels: [u8],
+}
+
+/// Every byte follows from the stamp and its place.
+fn page(stamp: u64) -> [u8; 4096] {
+    std::array::from_fn(|index| (stamp.wrapping_mul(0x9e37_79b9) >> (index % 23)) as u8 | 1)
+}
+
+fn build(frame: &mut Frame, stamp: u64) {
+    let page = page(stamp);
+    frame.stamp = stamp;
+    frame.pixels.chunks_mut(page.len()).for_each(|chunk| chunk.copy_from_slice(&page[..chunk.len()]));
+}
+
+fn is_complete(frame: &Frame, stamp: u64, len: usize) -> bool {
+    let page = page(stamp);
+    let mut chunks = frame.pixels.chunks(page.len());
+    frame.stamp == stamp && frame.pixels.len() == len && chunks.all(|chunk| *chunk == page[..chunk.len()])
+}
+
+fn create(name: &Name, stamp: u64, len: usize) -> Result<Segment<Frame>, Error> {
+    Segment::create(name, len, &Options::new(), |frame: &mut Frame| build(frame, stamp))
+}
+
+#[test]
+#[ignore = "a child process of the other tests"]
+fn child() {
+    let Some((role, arguments)) = role() else { return };
+    let number = |index: usize| arguments[index].parse().expect("a number");
+    match role.as_str() {
+        "open in a loop" => open_in_a_loop(number(0) as usize),
+        "create" => {
+            let name = Name::new("cam").expect("a name");
+            let len = number(0) as usize;
+            say("before");
+            if arguments[1] == "before" {
+                hear();
+            }
+            let frame = Segment::create(name, len, &Options::new(), |frame: &mut Frame| {
+                build(frame, 1);
+                say("during");
+                if arguments[1] == "during" {
+                    hear();
+                }
+            });
+            say("after");
+            hear();
+            drop(frame);
+        }
+        "work" => work(number(0)),
+        "collect" => collect(),
+        other => panic!("no role {other}"),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The start race
+
+/// For each stamp the parent says: opens until there is an object, and says what it was like.
+fn open_in_a_loop(len: usize) {
+    while let Some(stamp) = hear() {
+        let stamp: u64 = stamp.parse().expect("a stamp");
+        let mut too_early = 0_u64;
+        let end = loop {
+            match Segment::<Frame>::open("cam") {
+                Ok(frame) if is_complete(&frame, stamp, len) => break "complete".to_owned(),
+                Ok(frame) => break format!("a bad open: {:?}", frame.stamp),
+                Err(Error::NotFound { .. }) => too_early += 1,
+                Err(error) => break format!("a bad open: {error:?}"),
+            }
+            if too_early == 1 {
+                say("looping");
+            }
+        };
+        say(&format!("{end} {too_early}"));
+    }
+}
+
+#[test]
+fn an_opener_gets_nothing_or_a_complete_object() {
+    const OPENERS: u64 = 2;
+    let races = times(100, 1_000);
+    for size in [64, 1 << 20, 8 << 20] {
+        let dir = Dir::new();
+        let len = size - size_of::<u64>();
+        let text = len.to_string();
+        let mut openers: Vec<Child> = (0..OPENERS).map(|_| spawn(dir.path(), "open in a loop", &[&text])).collect();
+        let (mut opens, mut too_early) = (0, 0);
+        let start = Instant::now();
+        for stamp in 1..=races / OPENERS {
+            openers.iter_mut().for_each(|opener| opener.say(&stamp.to_string()));
+            openers.iter_mut().for_each(|opener| opener.expect("looping"));
+            let frame = create(&dir.name("cam"), stamp, len).expect("a fresh object");
+            for opener in &mut openers {
+                let said = opener.hear().expect("an answer");
+                let missed = said.strip_prefix("complete ").unwrap_or_else(|| panic!("{said}"));
+                opens += 1;
+                too_early += missed.parse::<u64>().expect("a number");
+            }
+            drop(frame);
+            assert!(dir.files().is_empty());
+        }
+        assert_eq!(opens, races);
+        println!("{size} bytes: {opens} races, {too_early} times not found, 0 bad, {:?}", start.elapsed());
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Creators that are killed
+
+/// What must hold whenever a creator was killed: the next open finds nothing, the next create works and is opened.
+fn creation_works(dir: &Dir) {
+    match Segment::<Frame>::open(dir.name("cam")) {
+        Err(Error::NotFound { .. }) => {}
+        other => panic!("its only user is dead: {other:?}"),
+    }
+    let frame = create(&dir.name("cam"), 2, 1000).expect("the name is free");
+    assert_eq!(frame.origin(), Origin::Created);
+    assert!(is_complete(&Segment::open(dir.name("cam")).expect("it is there"), 2, 1000));
+    drop(frame);
+    assert_eq!(dir.files(), [""; 0], "a stray file");
+}
+
+#[test]
+fn a_creator_killed_before_during_or_after_creation_leaves_nothing_in_the_way() {
+    let dir = Dir::new();
+    for (phase, named) in [("before", false), ("during", false), ("after", true)] {
+        let mut creator = spawn(dir.path(), "create", &["100000", phase]);
+        while creator.hear().expect("it lives") != phase {}
+        creator.kill();
+        assert_eq!(!dir.files().is_empty(), named, "killed {phase} creation");
+        creation_works(&dir);
+    }
+}
+
+#[test]
+fn a_creator_killed_at_any_time_of_its_first_15_ms_leaves_nothing_in_the_way() {
+    let dir = Dir::new();
+    let mut random = Random::new();
+    let (kills, mut named) = (times(60, 300), 0);
+    for _ in 0..kills {
+        let start = Instant::now();
+        let mut creator = spawn(dir.path(), "create", &["4000000", "never"]);
+        let at = Duration::from_micros(random.below(15_000));
+        std::thread::sleep(at.saturating_sub(start.elapsed()));
+        creator.kill();
+        named += u64::from(!dir.files().is_empty());
+        if random.below(2) == 0 {
+            creation_works(&dir);
+        } else {
+            // The first to come may also be a create.
+            drop(create(&dir.name("cam"), 3, 10).expect("the name is free"));
+            assert_eq!(dir.files(), [""; 0], "a stray file");
+        }
+    }
+    println!("{kills} kills, {named} of them after the object had its name");
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The storm
+
+const NAMES: [&str; 3] = ["red", "green", "blue"];
+
+/// What the storm's processes tell each other. `removals` counts, under its lock, whatever takes a name away from
+/// those who live: who sees another object under a name than its own looks whether that was so.
+#[derive(Debug, Shareable)]
+#[repr(C)]
+struct Control {
+    stop: AtomicU32,
+    attaches: AtomicU64,
+    creates: AtomicU64,
+    takeovers: AtomicU64,
+    removes: AtomicU64,
+    checks: AtomicU64,
+    reclaimed: AtomicU64,
+    removals: [Mutex<u64>; 3],
+}
+
+#[derive(Debug, Shareable)]
+#[repr(C)]
+struct Shared {
+    stamp: u64,
+    pair: Mutex<[u64; 2]>,
+    bytes: [u8; 256],
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn create_shared(name: &str, options: &Options, stamp: u64) -> Result<Segment<Shared>, Error> {
+    Segment::create(name, (), options, |shared: &mut Shared| {
+        shared.stamp = stamp;
+        shared.bytes.fill(stamp as u8);
+    })
+}
+
+fn removals(control: &Segment<Control>, index: usize) -> u64 {
+    *control.removals[index].lock(control).expect("the control object").or_repair(|_| ())
+}
+
+fn work(seed: u64) {
+    let control = Segment::<Control>::open("control").expect("the parent's object");
+    let mut random = Random::from_seed(seed);
+    while control.stop.load(Ordering::Relaxed) == 0 {
+        let index = random.below(3) as usize;
+        match random.below(16) {
+            0 => {
+                // Counted first, and both under the lock: who sees this count sees the name gone, or us dead.
+                let mut removals = control.removals[index].lock(&control).expect("the lock").or_repair(|_| ());
+                *removals += 1;
+                match remove(NAMES[index]) {
+                    Ok(()) => count(&control.removes),
+                    Err(Error::NotFound { .. }) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+            action => attach_and_check(&control, index, action, random.next()),
+        }
+    }
+    say("done");
+}
+
+/// Opens or creates, uses, and closes an object, and checks that its name leads to it meanwhile.
+fn attach_and_check(control: &Segment<Control>, index: usize, action: u64, stamp: u64) {
+    let name = NAMES[index];
+    let removed_before = removals(control, index);
+    let attached = match action {
+        1..6 => Segment::<Shared>::open(name),
+        6..10 => create_shared(name, &Options::new(), stamp),
+        _ => Segment::open_or_create(name, (), &Options::new(), |shared: &mut Shared| {
+            shared.stamp = stamp;
+            shared.bytes.fill(stamp as u8);
+        }),
+    };
+    let mine = match attached {
+        Ok(mine) => mine,
+        Err(Error::NotFound { .. }) if action < 6 => return,
+        Err(Error::AlreadyExists { .. }) if (6..10).contains(&action) => return,
+        Err(error) => panic!("{error:?}"),
+    };
+    match mine.origin() {
+        Origin::Created => count(&control.creates),
+        Origin::TakenOver => count(&control.takeovers),
+        Origin::Opened => count(&control.attaches),
+    }
+    for _ in 0..stamp % 4 {
+        assert!(mine.bytes.iter().all(|byte| *byte == mine.stamp as u8), "not what its creator wrote");
+        let mut pair = mine.pair.lock(&mine).expect("nobody retires").or_repair(|pair| pair[1] = pair[0]);
+        assert_eq!(pair[0], pair[1], "two inside, or a repair that was not asked for");
+        pair[0] += 1;
+        pair[1] += 1;
+        drop(pair);
+        let found = Segment::<Shared>::open(name).map(|found| found.region().id());
+        if !matches!(&found, Ok(id) if *id == mine.region().id()) {
+            let removed = removals(control, index) - removed_before;
+            assert!(removed > 0, "the name of a living object leads to {found:?}, and nobody removed it");
+            return;
+        }
+        count(&control.checks);
+    }
+}
+
+fn collect() {
+    let control = Segment::<Control>::open("control").expect("the parent's object");
+    while control.stop.load(Ordering::Relaxed) == 0 {
+        let reclaimed = gc(None, false).expect("the directory").len();
+        control.reclaimed.fetch_add(reclaimed as u64, Ordering::Relaxed);
+    }
+    say("done");
+}
+
+#[test]
+fn gc_takes_what_is_dead_and_never_what_is_alive() {
+    const WORKERS: usize = 4;
+    let dir = Dir::new();
+    let control = Segment::<Control>::create(dir.name("control"), (), &Options::new(), |_| ()).expect("fresh");
+    let mut random = Random::new();
+    let start_worker = |random: &mut Random| spawn(dir.path(), "work", &[&(random.next() >> 1).to_string()]);
+    let mut collector = spawn(dir.path(), "collect", &[]);
+    let mut workers: Vec<Child> = (0..WORKERS).map(|_| start_worker(&mut random)).collect();
+    let (start, mut kills) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(times(5, 30)) {
+        std::thread::sleep(Duration::from_millis(5 + random.below(30)));
+        let victim = &mut workers[random.below(WORKERS as u64) as usize];
+        assert!(victim.kill_if_alive(), "a worker found something wrong");
+        *victim = start_worker(&mut random);
+        kills += 1;
+    }
+    control.stop.store(1, Ordering::Relaxed);
+    workers.iter_mut().for_each(|worker| worker.expect("done"));
+    workers.into_iter().for_each(|worker| assert!(worker.finish().success()));
+    collector.expect("done");
+    assert!(collector.finish().success());
+
+    gc(Some(dir.path()), false).expect("the directory");
+    assert_eq!(dir.files(), ["control"], "something dead is left");
+    let listed = list(Some(dir.path())).expect("the directory");
+    assert!(listed.len() == 1 && listed[0].users.len() == 1 && listed[0].problem.is_none(), "{listed:?}");
+    let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counts = [&control.attaches, &control.creates, &control.checks, &control.removes].map(value);
+    assert!(kills > 50 && counts.iter().all(|count| *count > 100), "not much of a storm: {kills} {counts:?}");
+    let [attaches, creates, checks, removes] = counts;
+    let [takeovers, reclaimed] = [&control.takeovers, &control.reclaimed].map(value);
+    println!(
+        "{kills} kills, {creates} creates, {takeovers} takeovers, {attaches} other attaches, {removes} removes, \
+         {reclaimed} reclaimed by gc, {checks} times the name led to the object"
+    );
+    drop(control);
+    assert_eq!(dir.files(), [""; 0]);
+}
+
+#[test]
+fn raw_objects_of_dead_creators_leave_nothing_in_the_way_either() {
+    let dir = Dir::new();
+    let mut creator = spawn(dir.path(), "create", &["1000", "never"]);
+    while creator.hear().expect("it lives") != "after" {}
+    creator.kill();
+    let raw = SharedMemory::create(dir.name("cam"), 10, &Options::new()).expect("the name is free");
+    assert_eq!((raw.origin(), raw.size()), (Origin::Created, 10));
+}
