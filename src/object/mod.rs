@@ -196,7 +196,8 @@ impl Object {
         let len = len.ok_or_else(|| Error::TooLarge { name: self.name.to_string() })?;
         let map = Map::of(&self.file, len, access).map_err(Error::os("map", &self.name))?;
         if !self.header.sparse {
-            map.populate(access);
+            // The memory was reserved when the object was created, but another program may have cut it off since.
+            map.populate(access).map_err(|error| out_of_space(error, &self.name, &self.directory, map.len() as u64))?;
         }
         Ok(map)
     }

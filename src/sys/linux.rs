@@ -419,14 +419,17 @@ impl Map {
         Ok(Self { base, len })
     }
 
-    /// Enters every page into the page table now, so that no first touch faults later. Best effort: an old kernel
-    /// cannot, and loses nothing but time.
-    pub(crate) fn populate(&self, access: Access) {
+    /// Enters every page into the page table now, so that no first touch faults later; fails with `StorageFull` if a
+    /// touch would be a SIGBUS. Otherwise best effort: an old kernel cannot, and loses nothing but time.
+    pub(crate) fn populate(&self, access: Access) -> io::Result<()> {
         const POPULATE_READ: libc::c_int = 22;
         const POPULATE_WRITE: libc::c_int = 23;
         let advice = if access == Access::Read { POPULATE_READ } else { POPULATE_WRITE };
         // SAFETY: the range is exactly this mapping, and the advice changes no byte of it.
-        unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) };
+        match check(unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) }) {
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
     }
 
     /// The address of a 32-bit word at `offset`, if there is one.

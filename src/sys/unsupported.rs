@@ -135,7 +135,7 @@ impl Map {
         match file.0 {}
     }
 
-    pub(crate) fn populate(&self, _: Access) {
+    pub(crate) fn populate(&self, _: Access) -> io::Result<()> {
         match self.0 {}
     }
 
