@@ -298,8 +298,10 @@ fn gc_takes_what_is_dead_and_never_what_is_alive() {
     let start_worker = |random: &mut Random| spawn(dir.path(), "work", &[&(random.next() >> 1).to_string()]);
     let mut collector = spawn(dir.path(), "collect", &[]);
     let mut workers: Vec<Child> = (0..WORKERS).map(|_| start_worker(&mut random)).collect();
-    let (start, mut kills) = (Instant::now(), 0);
-    while start.elapsed() < Duration::from_secs(times(5, 30)) {
+    let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counts = || [&control.attaches, &control.creates, &control.checks, &control.removes].map(value);
+    let mut kills = 0;
+    while kills < times(150, 1000) || counts().iter().any(|count| *count < 100) {
         std::thread::sleep(Duration::from_millis(5 + random.below(30)));
         let victim = &mut workers[random.below(WORKERS as u64) as usize];
         assert!(victim.kill_if_alive(), "a worker found something wrong");
@@ -316,10 +318,7 @@ fn gc_takes_what_is_dead_and_never_what_is_alive() {
     assert_eq!(dir.files(), ["control"], "something dead is left");
     let listed = list(Some(dir.path())).expect("the directory");
     assert!(listed.len() == 1 && listed[0].users.len() == 1 && listed[0].problem.is_none(), "{listed:?}");
-    let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let counts = [&control.attaches, &control.creates, &control.checks, &control.removes].map(value);
-    assert!(kills > 50 && counts.iter().all(|count| *count > 100), "not much of a storm: {kills} {counts:?}");
-    let [attaches, creates, checks, removes] = counts;
+    let [attaches, creates, checks, removes] = counts();
     let [takeovers, reclaimed] = [&control.takeovers, &control.reclaimed].map(value);
     println!(
         "{kills} kills, {creates} creates, {takeovers} takeovers, {attaches} other attaches, {removes} removes, \
