@@ -104,7 +104,8 @@ impl Header {
 
 impl Object {
     /// Makes an object without a name: everything reserved, the header written, the user's bytes zero. Nobody else
-    /// can see it, and it vanishes with this process, until it is published.
+    /// can see it, and it vanishes with this process, until it is published. If there is no memory for it, but an
+    /// object of that name that would be taken over, it is that one.
     pub(crate) fn draft(name: Name, mut header: Header, options: &Options) -> Result<Self, Error> {
         if options.mode & 0o002 != 0 {
             // `Directory::trusts` would refuse it to everybody, and leave it for ever if its user is killed.
@@ -115,14 +116,20 @@ impl Object {
         header.persistence = options.persistence;
         header.sparse = options.sparse;
         let total = header.total().ok_or_else(|| Error::TooLarge { name: name.to_string() })?;
-        check_space(&name, &directory, total, options.sparse)?;
+        let file = match reserve(&name, &directory, total, options) {
+            // What the dead left keeps its memory as long as it has its name.
+            Err(Error::NoSpace { .. }) if gc(Some(directory.path()), false).is_ok_and(|dead| !dead.is_empty()) => {
+                reserve(&name, &directory, total, options)
+            }
+            result => result,
+        };
+        let file = match file {
+            Err(error @ Error::NoSpace { .. }) => {
+                return Self::take_over(name, &header, directory)?.ok_or(error);
+            }
+            result => result?,
+        };
         let no_space = |error| out_of_space(error, &name, &directory, total);
-        let file = sys::create_unnamed(directory.fd(), options.mode).map_err(no_space)?;
-        if options.sparse {
-            sys::set_len(&file, total).map_err(no_space)?;
-        } else {
-            sys::reserve(&file, total).map_err(no_space)?;
-        }
         sys::write_at(&file, &header.to_bytes(), 0).map_err(no_space)?;
         let locks = LockFd::reopen(&file, Access::ReadWrite).map_err(Error::os("open the locks of", &name))?;
         locks.try_lock(LIFE_BYTE, Sharing::Shared).map_err(Error::os("lock", &name))?;
@@ -130,9 +137,23 @@ impl Object {
         Ok(Self { name, header, locks, origin: Origin::Created, directory, file })
     }
 
+    /// The object that has the name already, if a draft of `header` would take it over instead of its name.
+    fn take_over(name: Name, header: &Header, directory: Arc<Directory>) -> Result<Option<Self>, Error> {
+        let _lock = directory.lock()?;
+        match Found::open(&name, &directory, Access::ReadWrite)? {
+            Some(found) if found.is_to_take_over(header)? => {
+                found.join(Arc::clone(&directory), Origin::TakenOver).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Gives a draft its name: `None`. If a living object has the name already, that is an error, unless its creator
     /// is dead and it is of the same shape: then this process takes its role over and uses that one instead.
     pub(crate) fn publish(&self) -> Result<Option<Self>, Error> {
+        if self.origin == Origin::TakenOver {
+            return Ok(None);
+        }
         let (name, directory) = (&self.name, &self.directory);
         let _lock = directory.lock()?;
         loop {
@@ -142,14 +163,11 @@ impl Object {
                 Err(error) => return Err(Error::os("publish", name)(error)),
             }
             let Some(found) = Found::open(name, directory, Access::ReadWrite)? else { continue };
-            match found.condition()? {
-                Condition::Dead => {}
-                Condition::Orphaned if found.header.persistence == Persistence::Keep => return Err(found.taken()),
-                Condition::Idle | Condition::Created => return Err(found.taken()),
-                Condition::Orphaned if found.header.same_shape(&self.header) => {
-                    return found.join(Arc::clone(directory), Origin::TakenOver).map(Some);
-                }
-                Condition::Orphaned => found.retire()?,
+            if found.is_to_take_over(&self.header)? {
+                return found.join(Arc::clone(directory), Origin::TakenOver).map(Some);
+            }
+            if found.condition()? == Condition::Orphaned {
+                found.retire()?;
             }
             found.unlink(directory)?;
         }
@@ -308,6 +326,17 @@ impl Found {
             (LIVE, false) if self.header.persistence == Persistence::Keep => Condition::Idle,
             _ => Condition::Dead,
         })
+    }
+
+    /// Whether a create takes the object over instead of its name; an error if it may have neither.
+    fn is_to_take_over(&self, header: &Header) -> Result<bool, Error> {
+        match self.condition()? {
+            Condition::Dead => Ok(false),
+            Condition::Orphaned if self.header.persistence == Persistence::UntilLastUser => {
+                Ok(self.header.same_shape(header))
+            }
+            Condition::Orphaned | Condition::Idle | Condition::Created => Err(self.taken()),
+        }
     }
 
     /// Becomes a user of the object; the caller holds the directory's lock.
@@ -471,6 +500,15 @@ impl Directory {
             }
         }
     }
+}
+
+/// Makes an unnamed file and pays for its memory, or leaves nothing.
+fn reserve(name: &Name, directory: &Directory, total: u64, options: &Options) -> Result<Fd, Error> {
+    check_space(name, directory, total, options.sparse)?;
+    let no_space = |error| out_of_space(error, name, directory, total);
+    let file = sys::create_unnamed(directory.fd(), options.mode).map_err(no_space)?;
+    if options.sparse { sys::set_len(&file, total) } else { sys::reserve(&file, total) }.map_err(no_space)?;
+    Ok(file)
 }
 
 /// Refuses before anything is made what cannot be paid for.

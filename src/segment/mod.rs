@@ -54,8 +54,8 @@ impl<T: Shareable + ?Sized> Segment<T> {
     /// bytes before the name appears. If `init` panics or the process dies in it, there never was an object.
     ///
     /// An object of that name that is dead is replaced. One that others still use although its creator died is taken
-    /// over if its type and size are the same: then `init` ran in vain, what is in the object stayed, and
-    /// [`Segment::origin`] says [`Origin::TakenOver`]. Otherwise it is retired and replaced.
+    /// over if its type and size are the same: then `init` ran in vain, or not at all, what is in the object stayed,
+    /// and [`Segment::origin`] says [`Origin::TakenOver`]. Otherwise it is retired and replaced.
     ///
     /// # Errors
     ///
@@ -74,7 +74,9 @@ impl<T: Shareable + ?Sized> Segment<T> {
         let size = T::LAYOUT.size(tail.to_len()).filter(|_| schema.len() <= SCHEMA_MAX).ok_or_else(too_large)?;
         let header = header_of(size as u64, tail.to_len(), schema);
         let mut draft = RegionMut::of(Object::draft(name.clone(), header, options)?)?;
-        Self::build(&mut draft, tail, init)?;
+        if draft.origin() == Origin::Created {
+            Self::build(&mut draft, tail, init)?;
+        }
         Self::of(draft.publish()?)
     }
 
