@@ -542,15 +542,19 @@ fn check_space(name: &Name, directory: &Directory, need: u64, sparse: bool) -> R
 
 /// What to do when the file system is full.
 fn more_space(directory: &Directory) -> String {
-    let total = directory.file_system().map_or(0, |system| system.total);
+    let system = directory.file_system().ok();
+    let mount = if directory.path().starts_with("/dev/shm") { Path::new("/dev/shm") } else { directory.path() };
+    let mount = mount.display();
+    if system.is_some_and(|system| system.out_of_files) {
+        return format!(
+            "it has no inode left, and each object needs one: free some with `memlane gc`, or \
+             `mount -o remount,nr_inodes=NUMBER {mount}`"
+        );
+    }
+    let total = system.map_or(0, |system| system.total);
     format!(
         "free some with `memlane gc`, or enlarge it (it has {total} bytes in all): \
-         `mount -o remount,size=SIZE {}`, in a container `docker run --shm-size=SIZE`",
-        if directory.path().starts_with("/dev/shm") {
-            "/dev/shm".into()
-        } else {
-            directory.path().display().to_string()
-        },
+         `mount -o remount,size=SIZE {mount}`, in a container `docker run --shm-size=SIZE`"
     )
 }
 

@@ -138,6 +138,7 @@ pub(crate) fn file_system(file: &Fd) -> io::Result<FileSystem> {
     Ok(FileSystem {
         free: block.saturating_mul(stat.f_bavail),
         total: block.saturating_mul(stat.f_blocks),
+        out_of_files: stat.f_files > 0 && stat.f_ffree == 0,
         in_memory: stat.f_type == libc::TMPFS_MAGIC || stat.f_type == libc::HUGETLBFS_MAGIC,
     })
 }

@@ -80,6 +80,8 @@ pub(crate) struct FileSystem {
     pub(crate) free: u64,
     pub(crate) total: u64,
     pub(crate) in_memory: bool,
+    /// Whether not one more file can be made, however much memory is free.
+    pub(crate) out_of_files: bool,
 }
 
 /// Who a process is: for people, never as proof of life.
