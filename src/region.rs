@@ -235,6 +235,7 @@ impl RegionMut {
         &self.attachment.object.header
     }
 
+    #[inline]
     pub(crate) fn attachment(&self) -> &Attachment {
         &self.attachment
     }
@@ -419,6 +420,7 @@ impl Attachment {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn me(&self) -> OwnerId {
         self.me
     }
@@ -435,6 +437,7 @@ impl Attachment {
         unsafe { self.map.base().add(TABLE_OFFSET).cast().as_ref() }
     }
 
+    #[inline]
     fn state(&self) -> &AtomicU32 {
         // SAFETY: as for `table`: inside the header, aligned, atomic.
         unsafe { self.map.base().add(STATE_OFFSET).cast().as_ref() }
@@ -452,6 +455,7 @@ impl Attachment {
     }
 
     /// Whether this process is a fork of the one that attached.
+    #[inline]
     pub(crate) fn is_forked(&self) -> bool {
         self.object.locks.is_forked()
     }

@@ -52,6 +52,7 @@ thread_local! {
     static HELD: RefCell<Vec<(u64, usize)>> = const { RefCell::new(Vec::new()) };
 }
 
+#[inline]
 fn hold(lock: (u64, usize)) {
     HELD.with_borrow_mut(|held| held.push(lock));
 }
@@ -60,6 +61,7 @@ fn is_held(lock: (u64, usize)) -> bool {
     HELD.with_borrow(|held| held.contains(&lock))
 }
 
+#[inline]
 fn let_go(lock: (u64, usize)) {
     HELD.with_borrow_mut(|held| {
         if let Some(index) = held.iter().rposition(|other| *other == lock) {
@@ -95,6 +97,7 @@ fn attempt(word: &AtomicU64, me: OwnerId, waiters: u64, is_dead: impl Fn(OwnerId
 }
 
 /// Leaves `word`, if it is still `me` who holds it; says whether somebody is to be woken.
+#[inline]
 fn release(word: &AtomicU64, me: OwnerId, complete: bool) -> bool {
     let left = if complete { 0 } else { DIRTY };
     let mut seen = me.word();
@@ -115,6 +118,7 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// [`LockError::AlreadyLocked`] if this thread holds it, [`LockError::Retired`] if the object was removed by
     /// force, also while waiting, [`LockError::Forked`], [`LockError::NotInSegment`].
+    #[inline]
     pub fn lock<'a>(&'a self, by: &'a impl Attached) -> Result<Locked<'a, T>, LockError> {
         self.acquire(by.region().attachment(), None)
     }
@@ -124,6 +128,7 @@ impl<T: ?Sized> Mutex<T> {
     /// # Errors
     ///
     /// [`LockError::TimedOut`], with the holder, if one does, and those of [`lock`](Self::lock).
+    #[inline]
     pub fn try_lock<'a>(&'a self, by: &'a impl Attached) -> Result<Locked<'a, T>, LockError> {
         self.acquire(by.region().attachment(), Some(Duration::ZERO))
     }
@@ -133,6 +138,7 @@ impl<T: ?Sized> Mutex<T> {
     /// # Errors
     ///
     /// [`LockError::TimedOut`], with the holder and any deadlock that can be seen, and those of [`lock`](Self::lock).
+    #[inline]
     pub fn lock_timeout<'a>(&'a self, by: &'a impl Attached, timeout: Duration) -> Result<Locked<'a, T>, LockError> {
         self.acquire(by.region().attachment(), Some(timeout))
     }
@@ -209,6 +215,7 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// Gives the lock back; only a guard calls this, once.
+    #[inline]
     pub(super) fn unlock(&self, attachment: &Attachment, complete: bool) {
         if let Ok(offset) = attachment.offset_of(&self.word) {
             let_go((attachment.key(), offset));
@@ -219,6 +226,7 @@ impl<T: ?Sized> Mutex<T> {
         }
     }
 
+    #[inline]
     pub(super) fn data(&self) -> &Data<T> {
         &self.data
     }

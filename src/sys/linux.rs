@@ -423,6 +423,7 @@ impl Map {
         unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) };
     }
 
+    #[inline]
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
