@@ -7,6 +7,7 @@ use common::{Dir, hear, role, say, spawn};
 use memlane::{
     Condvar, LockError, Locked, Mutex, Name, Options, OwnerId, Segment, Shareable, Until, WaitError, lock_both,
 };
+use std::cell::RefCell;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -308,4 +309,30 @@ fn retiring_ends_every_wait() {
         assert!(matches!(waiter.join().expect("no panic"), Err(WaitError::Lock(LockError::Retired))));
     });
     assert!(matches!(shared.state.lock(&shared), Err(LockError::Retired)));
+}
+
+#[test]
+fn a_destructor_that_runs_while_its_thread_ends_may_lock() {
+    struct LocksWhenDropped(Option<Segment<Shared>>);
+    impl Drop for LocksWhenDropped {
+        fn drop(&mut self) {
+            let Some(shared) = &self.0 else { return };
+            let (mut state, mut other) = lock_both(&shared.state, &shared.other, shared).map(both).expect("the locks");
+            (state.value, *other) = (1, 1);
+            assert!(matches!(shared.state.try_lock(shared), Err(LockError::AlreadyLocked)));
+        }
+    }
+    thread_local! {
+        static KEPT: RefCell<LocksWhenDropped> = const { RefCell::new(LocksWhenDropped(None)) };
+    }
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let again = Segment::<Shared>::open(dir.name("m")).expect("the same object");
+    let ends = || {
+        KEPT.with_borrow_mut(|kept| kept.0 = Some(again));
+        drop(lock_both(&shared.state, &shared.other, &shared).expect("the locks"));
+    };
+    std::thread::scope(|scope| scope.spawn(ends).join().expect("no panic"));
+    assert_eq!(shared.state.lock(&shared).expect("the lock").or_repair(|_| panic!("no death")).value, 1);
+    assert_eq!(*shared.other.lock(&shared).expect("the lock").or_repair(|_| panic!("no death")), 1);
 }

@@ -12,6 +12,7 @@ use crate::prim::{self, AtomicU64, Ordering};
 use crate::region::{Attached, Attachment};
 use std::cell::RefCell;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
 /// Somebody sleeps on the word, or did: whoever unlocks wakes one.
@@ -48,8 +49,9 @@ pub struct Mutex<T: ?Sized> {
 }
 
 thread_local! {
-    /// The locks this thread holds, by object and offset: the same lock may be mapped at several addresses.
-    static HELD: RefCell<Vec<(u64, usize)>> = const { RefCell::new(Vec::new()) };
+    /// The locks this thread holds, by object and offset: the same lock may be mapped at several addresses. Never
+    /// destroyed, as other destructors of an ending thread may still lock; whoever gives the last one back frees it.
+    static HELD: RefCell<ManuallyDrop<Vec<(u64, usize)>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
 }
 
 #[inline]
@@ -64,8 +66,9 @@ fn is_held(lock: (u64, usize)) -> bool {
 #[inline]
 fn let_go(lock: (u64, usize)) {
     HELD.with_borrow_mut(|held| {
-        if let Some(index) = held.iter().rposition(|other| *other == lock) {
-            held.swap_remove(index);
+        held.retain(|other| *other != lock);
+        if held.is_empty() {
+            **held = Vec::new();
         }
     });
 }
