@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 /// Some 0.1 ms.
 const BLOCK: u64 = 10_000;
-const BLOCKS: usize = 1_000;
+const BLOCKS: usize = 500;
 
 #[derive(Shareable)]
 #[repr(C)]
 struct Counter {
     value: Mutex<u64>,
+    other: Mutex<u64>,
 }
 
 /// `pthread_mutex_t`, robust and process-shared, in memory that is shared with children.
@@ -46,11 +47,13 @@ impl Robust<'_> {
         }
     }
 
-    fn increment(&self) {
+    /// Locks, increments, does `meanwhile`, unlocks.
+    fn increment(&self, meanwhile: impl FnOnce()) {
         // SAFETY: `new` initialised the mutex, and the value is touched only under it.
         unsafe {
             assert_eq!(libc::pthread_mutex_lock(self.mutex.get()), 0);
             *self.value.get() += 1;
+            meanwhile();
             assert_eq!(libc::pthread_mutex_unlock(self.mutex.get()), 0);
         }
     }
@@ -65,18 +68,38 @@ fn time(rounds: u64, mut round: impl FnMut()) -> Duration {
 fn main() {
     let name = Name::unique("bench-lock").expect("a unique name");
     let segment = Segment::<Counter>::create(&name, (), &Options::new(), |_| ()).expect("a fresh object");
-    let standard = std::sync::Mutex::new(0_u64);
-    let robust = Robust::new();
+    let (standard, other_standard) = (std::sync::Mutex::new(0_u64), std::sync::Mutex::new(0_u64));
+    let (robust, other_robust) = (Robust::new(), Robust::new());
+    let mut criterion = Criterion::default().configure_from_args();
+
     let memlane = || {
         let segment = black_box(&segment);
         *segment.value.lock(segment).expect("the lock").or_repair(|_| ()) += 1;
     };
-    let mut contenders = [
+    let mut one = [
         Contender::new("memlane", BLOCK, |rounds| time(rounds, memlane)),
         Contender::new("std", BLOCK, |rounds| time(rounds, || *black_box(&standard).lock().expect("the lock") += 1)),
-        Contender::new("pthread robust", BLOCK, |rounds| time(rounds, || black_box(&robust).increment())),
+        Contender::new("pthread robust", BLOCK, |rounds| time(rounds, || black_box(&robust).increment(|| ()))),
     ];
-    let mut criterion = Criterion::default().configure_from_args();
-    compare(&mut criterion, "uncontended lock and unlock", BLOCKS, &mut contenders);
+    compare(&mut criterion, "uncontended lock and unlock", BLOCKS, &mut one);
+
+    let memlane = || {
+        let segment = black_box(&segment);
+        let mut value = segment.value.lock(segment).expect("the lock").or_repair(|_| ());
+        *segment.other.lock(segment).expect("the lock").or_repair(|_| ()) += 1;
+        *value += 1;
+    };
+    let standard = || {
+        let mut value = black_box(&standard).lock().expect("the lock");
+        *black_box(&other_standard).lock().expect("the lock") += 1;
+        *value += 1;
+    };
+    let robust = || black_box(&robust).increment(|| black_box(&other_robust).increment(|| ()));
+    let mut two = [
+        Contender::new("memlane", BLOCK, |rounds| time(rounds, memlane)),
+        Contender::new("std", BLOCK, |rounds| time(rounds, standard)),
+        Contender::new("pthread robust", BLOCK, |rounds| time(rounds, robust)),
+    ];
+    compare(&mut criterion, "two locks, one inside the other", BLOCKS, &mut two);
     criterion.final_summary();
 }

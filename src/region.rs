@@ -448,12 +448,6 @@ impl Attachment {
         unsafe { self.map.base().add(CREATOR_OFFSET).cast().as_ref() }
     }
 
-    /// Tells this object from others in this process: half of its random id.
-    #[inline]
-    pub(crate) fn key(&self) -> u64 {
-        self.object.header.id as u64
-    }
-
     /// Whether this process is a fork of the one that attached.
     #[inline]
     pub(crate) fn is_forked(&self) -> bool {
@@ -482,11 +476,24 @@ impl Attachment {
         self.table().is_dead(&self.object.locks, self.me, owner)
     }
 
+    /// The offset of `word`, which lies in the user's bytes.
+    #[inline]
+    fn offset<T>(&self, word: &T) -> usize {
+        std::ptr::from_ref(word).addr().wrapping_sub(self.map.base().addr().get() + self.offset)
+    }
+
     /// The offset of `word` in the user's bytes, if it lies there.
     #[inline]
     pub(crate) fn offset_of<T>(&self, word: &T) -> Result<usize, LockError> {
-        let offset = std::ptr::from_ref(word).addr().wrapping_sub(self.map.base().addr().get() + self.offset);
+        let offset = self.offset(word);
         if offset < self.len { Ok(offset) } else { Err(LockError::NotInSegment) }
+    }
+
+    /// Tells `word`, which lies in the user's bytes, from any other in this process, at whatever address it is mapped:
+    /// never the same for two words of an object, and for words of two objects as unlikely to be as their random ids.
+    #[inline]
+    pub(crate) fn place_of<T>(&self, word: &T) -> u64 {
+        (self.object.header.id as u64).wrapping_add(self.offset(word) as u64)
     }
 
     /// What the lock at `offset` of the user's bytes says, if there can be one. Read through the object's file: the

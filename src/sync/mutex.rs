@@ -10,7 +10,7 @@ use crate::error::{LockError, Who};
 use crate::owner::OwnerId;
 use crate::prim::{self, AtomicU64, Ordering};
 use crate::region::{Attached, Attachment};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
@@ -49,24 +49,46 @@ pub struct Mutex<T: ?Sized> {
 }
 
 thread_local! {
-    /// The locks this thread holds, by object and offset: the same lock may be mapped at several addresses. Never
-    /// destroyed, as other destructors of an ending thread may still lock; whoever gives the last one back frees it.
-    static HELD: RefCell<ManuallyDrop<Vec<(u64, usize)>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+    /// The locks this thread holds, by [`Attachment::place_of`]; 0 where there is none. Mostly they are few.
+    static HELD: [Cell<u64>; 4] = const { [const { Cell::new(0) }; 4] };
+    /// Those for which there was no room. Never destroyed, as other destructors of an ending thread may still lock;
+    /// whoever gives the last one back frees it.
+    static MORE: RefCell<ManuallyDrop<Vec<u64>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+}
+
+/// Puts `new` where `old` is among those few; false if it is not.
+#[inline]
+fn exchange(old: u64, new: u64) -> bool {
+    HELD.with(|held| held.iter().find(|slot| slot.get() == old).inspect(|slot| slot.set(new)).is_some())
 }
 
 #[inline]
-fn hold(lock: (u64, usize)) {
-    HELD.with_borrow_mut(|held| held.push(lock));
+fn hold(place: u64) {
+    if !exchange(0, place) {
+        hold_more(place);
+    }
 }
 
-fn is_held(lock: (u64, usize)) -> bool {
-    HELD.with_borrow(|held| held.contains(&lock))
+#[cold]
+fn hold_more(place: u64) {
+    MORE.with_borrow_mut(|held| held.push(place));
+}
+
+fn is_held(place: u64) -> bool {
+    HELD.with(|held| held.iter().any(|slot| slot.get() == place)) || MORE.with_borrow(|held| held.contains(&place))
 }
 
 #[inline]
-fn let_go(lock: (u64, usize)) {
-    HELD.with_borrow_mut(|held| {
-        held.retain(|other| *other != lock);
+fn let_go(place: u64) {
+    if !exchange(place, 0) {
+        let_go_of_more(place);
+    }
+}
+
+#[cold]
+fn let_go_of_more(place: u64) {
+    MORE.with_borrow_mut(|held| {
+        held.retain(|other| *other != place);
         if held.is_empty() {
             **held = Vec::new();
         }
@@ -157,27 +179,22 @@ impl<T: ?Sized> Mutex<T> {
         attachment: &'a Attachment,
         timeout: Option<Duration>,
     ) -> Result<Locked<'a, T>, LockError> {
-        let lock = (attachment.key(), attachment.offset_of(&self.word)?);
+        let offset = attachment.offset_of(&self.word)?;
         attachment.check()?;
         // ORDERING: Acquire pairs with the Release of `release`.
         let clean = match self.word.compare_exchange(0, attachment.me().word(), Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => true,
-            Err(_) => self.contend(attachment, lock, timeout)?,
+            Err(_) => self.contend(attachment, offset, timeout)?,
         };
-        hold(lock);
+        hold(attachment.place_of(&self.word));
         let guard = MutexGuard::new(self, attachment, clean);
         Ok(if clean { Locked::Clean(guard) } else { Locked::OwnerDied(OwnerDied::new(guard)) })
     }
 
     /// Waits for the lock; says whether its data is complete.
     #[cold]
-    fn contend(
-        &self,
-        attachment: &Attachment,
-        lock: (u64, usize),
-        timeout: Option<Duration>,
-    ) -> Result<bool, LockError> {
-        if is_held(lock) {
+    fn contend(&self, attachment: &Attachment, offset: usize, timeout: Option<Duration>) -> Result<bool, LockError> {
+        if is_held(attachment.place_of(&self.word)) {
             return Err(LockError::AlreadyLocked);
         }
         let word = &self.word;
@@ -209,7 +226,7 @@ impl<T: ?Sized> Mutex<T> {
             if seen != awaited && word.compare_exchange(seen, awaited, Ordering::Relaxed, Ordering::Relaxed).is_err() {
                 continue;
             }
-            attachment.waits_for(Some(lock.1));
+            attachment.waits_for(Some(offset));
             prim::wait_low(word, awaited as u32, slice);
             attachment.waits_for(None);
             waiters = WAITERS;
@@ -220,9 +237,7 @@ impl<T: ?Sized> Mutex<T> {
     /// Gives the lock back; only a guard calls this, once.
     #[inline]
     pub(super) fn unlock(&self, attachment: &Attachment, complete: bool) {
-        if let Ok(offset) = attachment.offset_of(&self.word) {
-            let_go((attachment.key(), offset));
-        }
+        let_go(attachment.place_of(&self.word));
         // The child of a fork holds nothing: the lock is its parent's.
         if !attachment.is_forked() && release(&self.word, attachment.me(), complete) {
             prim::wake_low(&self.word, 1);
