@@ -122,18 +122,18 @@ fn attempt(word: &AtomicU64, me: OwnerId, waiters: u64, is_dead: impl Fn(OwnerId
 }
 
 /// Leaves `word`, if it is still `me` who holds it; says whether somebody is to be woken.
-#[inline]
 fn release(word: &AtomicU64, me: OwnerId, complete: bool) -> bool {
     let left = if complete { 0 } else { DIRTY };
-    let mut seen = me.word();
-    // ORDERING: Release pairs with the Acquire of whoever takes the lock next.
-    while let Err(now) = word.compare_exchange(seen, left, Ordering::Release, Ordering::Relaxed) {
-        if OwnerId::in_word(now) != me {
+    loop {
+        let seen = word.load(Ordering::Relaxed);
+        if OwnerId::in_word(seen) != me {
             return false;
         }
-        seen = now;
+        // ORDERING: Release pairs with the Acquire of whoever takes the lock next.
+        if word.compare_exchange(seen, left, Ordering::Release, Ordering::Relaxed).is_ok() {
+            return seen & WAITERS != 0;
+        }
     }
-    seen & WAITERS != 0
 }
 
 impl<T: ?Sized> Mutex<T> {
@@ -238,6 +238,17 @@ impl<T: ?Sized> Mutex<T> {
     #[inline]
     pub(super) fn unlock(&self, attachment: &Attachment, complete: bool) {
         let_go(attachment.place_of(&self.word));
+        let me = attachment.me().word();
+        // ORDERING: Release pairs with the Acquire of whoever takes the lock next.
+        let free = || self.word.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed).is_ok();
+        if !complete || attachment.is_forked() || !free() {
+            self.leave(attachment, complete);
+        }
+    }
+
+    /// Gives the lock back where more is to be done than that.
+    #[cold]
+    fn leave(&self, attachment: &Attachment, complete: bool) {
         // The child of a fork holds nothing: the lock is its parent's.
         if !attachment.is_forked() && release(&self.word, attachment.me(), complete) {
             prim::wake_low(&self.word, 1);
