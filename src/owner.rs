@@ -73,10 +73,12 @@ impl OwnerId {
     }
 
     /// The owner in a word that may carry other bits between generation and slot.
+    #[inline]
     pub(crate) fn in_word(word: u64) -> Self {
         if word & Self::SLOT == 0 { Self::NOBODY } else { Self(word & (0xffff_ffff_0000_0000 | Self::SLOT)) }
     }
 
+    #[inline]
     pub(crate) fn word(self) -> u64 {
         self.0
     }

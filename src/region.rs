@@ -235,6 +235,7 @@ impl RegionMut {
         &self.attachment.object.header
     }
 
+    #[inline]
     pub(crate) fn attachment(&self) -> &Attachment {
         &self.attachment
     }
@@ -419,6 +420,7 @@ impl Attachment {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn me(&self) -> OwnerId {
         self.me
     }
@@ -435,6 +437,7 @@ impl Attachment {
         unsafe { self.map.base().add(TABLE_OFFSET).cast().as_ref() }
     }
 
+    #[inline]
     fn state(&self) -> &AtomicU32 {
         // SAFETY: as for `table`: inside the header, aligned, atomic.
         unsafe { self.map.base().add(STATE_OFFSET).cast().as_ref() }
@@ -445,14 +448,8 @@ impl Attachment {
         unsafe { self.map.base().add(CREATOR_OFFSET).cast().as_ref() }
     }
 
-    /// Tells this object from others in this process: half of its random id, and something else after each fork, as
-    /// the child holds none of the locks its parent held.
-    #[inline]
-    pub(crate) fn key(&self) -> u64 {
-        (self.object.header.id as u64).wrapping_add(self.object.locks.forks())
-    }
-
     /// Whether this process is a fork of the one that attached.
+    #[inline]
     pub(crate) fn is_forked(&self) -> bool {
         self.object.locks.is_forked()
     }
@@ -479,11 +476,28 @@ impl Attachment {
         self.table().is_dead(&self.object.locks, self.me, owner)
     }
 
+    /// The offset of `word`, which lies in the user's bytes.
+    #[inline]
+    fn offset<T>(&self, word: &T) -> usize {
+        std::ptr::from_ref(word).addr().wrapping_sub(self.map.base().addr().get() + self.offset)
+    }
+
     /// The offset of `word` in the user's bytes, if it lies there.
     #[inline]
     pub(crate) fn offset_of<T>(&self, word: &T) -> Result<usize, LockError> {
-        let offset = std::ptr::from_ref(word).addr().wrapping_sub(self.map.base().addr().get() + self.offset);
+        let offset = self.offset(word);
         if offset < self.len { Ok(offset) } else { Err(LockError::NotInSegment) }
+    }
+
+    /// Names the lock at the offset of `word`, held by `owner`, among all that this process can hold: the same at
+    /// whatever address it is mapped, another after a fork, and for two different ones as unlikely to be equal as two
+    /// random numbers.
+    #[inline]
+    pub(crate) fn place_of<T>(&self, word: &T, owner: OwnerId) -> u64 {
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15; // odd, with no pattern in its bits
+        // The middle bits of an owner's word are free.
+        let holder = (owner.word() ^ (self.object.locks.forks() << 16)).wrapping_mul(SPREAD);
+        (self.object.header.id as u64).wrapping_add(self.offset(word) as u64).wrapping_add(holder)
     }
 
     /// What the lock at `offset` of the user's bytes says, if there can be one. Read through the object's file: the

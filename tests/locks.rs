@@ -5,8 +5,10 @@ mod common;
 
 use common::{Dir, hear, role, say, spawn};
 use memlane::{
-    Condvar, LockError, Locked, Mutex, Name, Options, OwnerId, Segment, Shareable, Until, WaitError, lock_both,
+    Condvar, LockError, Locked, Mutex, MutexGuard, Name, Options, OwnerId, Segment, Shareable, Until, WaitError,
+    lock_both,
 };
+use std::cell::RefCell;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -221,9 +223,7 @@ fn two_locks_are_taken_in_one_order() {
     assert!(shared.other.try_lock(&shared).is_ok(), "neither is held after an error");
 }
 
-fn both<'a, A: ?Sized, B: ?Sized>(
-    (a, b): (Locked<'a, A>, Locked<'a, B>),
-) -> (memlane::MutexGuard<'a, A>, memlane::MutexGuard<'a, B>) {
+fn both<'a, A: ?Sized, B: ?Sized>((a, b): (Locked<'a, A>, Locked<'a, B>)) -> (MutexGuard<'a, A>, MutexGuard<'a, B>) {
     (a.or_repair(|_| ()), b.or_repair(|_| ()))
 }
 
@@ -296,11 +296,69 @@ fn retiring_ends_every_wait() {
     let shared = create(&dir.name("m"));
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
-            let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            let mut state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            state.value = 1;
             shared.changed.wait_while(state, Until::forever(), |_| true).map(drop)
         });
+        // Once the lock is free and the value is there, the waiter waits.
+        while shared.state.lock(&shared).expect("the lock").or_repair(|_| ()).value == 0 {
+            std::thread::yield_now();
+        }
         memlane::retire(dir.name("m")).expect("it is there");
         assert!(matches!(waiter.join().expect("no panic"), Err(WaitError::Lock(LockError::Retired))));
     });
     assert!(matches!(shared.state.lock(&shared), Err(LockError::Retired)));
+}
+
+#[derive(Shareable)]
+#[repr(C)]
+struct Many {
+    locks: [Mutex<u64>; 12],
+}
+
+/// Locks all of them, in order.
+fn lock_all(many: &Segment<Many>) -> Vec<MutexGuard<'_, u64>> {
+    many.locks.iter().map(|lock| lock.lock(many).expect("the lock").or_repair(|_| ())).collect()
+}
+
+#[test]
+fn a_thread_knows_every_lock_it_holds_in_whatever_order_it_gives_them_back() {
+    let dir = Dir::new();
+    let many = Segment::<Many>::create(dir.name("m"), (), &Options::new(), |_| ()).expect("a fresh object");
+    let again = Segment::<Many>::open(dir.name("m")).expect("the same object");
+    let mut held: Vec<_> = lock_all(&many).into_iter().enumerate().collect();
+    while !held.is_empty() {
+        for (index, lock) in again.locks.iter().enumerate() {
+            let holds = held.iter().any(|(other, _)| *other == index);
+            match lock.try_lock(&again) {
+                Ok(_) => assert!(!holds, "lock {index} was taken twice"),
+                Err(LockError::AlreadyLocked) => assert!(holds, "lock {index} was given back"),
+                Err(error) => panic!("lock {index}: {error}"),
+            }
+        }
+        drop(held.remove(held.len() * 2 / 3)); // now one from the middle, in the end the first
+    }
+}
+
+#[test]
+fn a_destructor_that_runs_while_its_thread_ends_may_lock() {
+    struct LocksWhenDropped(Option<Segment<Many>>);
+    impl Drop for LocksWhenDropped {
+        fn drop(&mut self) {
+            let Some(many) = &self.0 else { return };
+            lock_all(many).iter_mut().for_each(|value| **value += 1);
+        }
+    }
+    thread_local! {
+        static KEPT: RefCell<LocksWhenDropped> = const { RefCell::new(LocksWhenDropped(None)) };
+    }
+    let dir = Dir::new();
+    let many = Segment::<Many>::create(dir.name("m"), (), &Options::new(), |_| ()).expect("a fresh object");
+    let again = Segment::<Many>::open(dir.name("m")).expect("the same object");
+    let ends = || {
+        KEPT.with_borrow_mut(|kept| kept.0 = Some(again));
+        drop(lock_all(&many));
+    };
+    std::thread::scope(|scope| scope.spawn(ends).join().expect("no panic"));
+    assert!(lock_all(&many).iter().all(|value| **value == 1));
 }

@@ -82,6 +82,7 @@ unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
     /// The caller has just taken the lock for `attachment`.
+    #[inline]
     pub(super) fn new(mutex: &'a Mutex<T>, attachment: &'a Attachment, consistent: bool) -> Self {
         Self { mutex, attachment, panicking: std::thread::panicking(), consistent, thread: PhantomData }
     }
@@ -93,6 +94,7 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
 impl<T: ?Sized> Deref for MutexGuard<'_, T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         // SAFETY: this guard's participant is in the lock word, so nobody who keeps to the protocol has another
         // reference to the value. A peer that writes without locking is outside this tier (docs/DESIGN.md, "Trust");
@@ -102,6 +104,7 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
 }
 
 impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as in `deref`, and `&mut self` makes it the only reference through this guard.
         unsafe { &mut *self.mutex.data().0.get() }
@@ -109,6 +112,7 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 }
 
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         let complete = self.consistent && (self.panicking || !std::thread::panicking());
         self.mutex.unlock(self.attachment, complete);
@@ -176,6 +180,7 @@ impl<'a, T: ?Sized> Locked<'a, T> {
     ///
     /// If this process dies in `repair`, the next one to lock is asked to repair again, so it must not matter how
     /// often it is begun.
+    #[inline]
     pub fn or_repair(self, repair: impl FnOnce(&mut T)) -> MutexGuard<'a, T> {
         match self {
             Self::Clean(guard) => guard,

@@ -10,8 +10,9 @@ use crate::error::{LockError, Who};
 use crate::owner::{OwnerId, Sleep};
 use crate::prim::{self, AtomicU64, Ordering};
 use crate::region::{Attached, Attachment};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
 /// Somebody sleeps on the word, or did: whoever unlocks wakes one.
@@ -48,25 +49,48 @@ pub struct Mutex<T: ?Sized> {
 }
 
 thread_local! {
-    /// The locks this thread holds, by object and offset: the same lock may be mapped at several addresses.
-    static HELD: RefCell<Vec<(u64, usize)>> = const { RefCell::new(Vec::new()) };
+    /// The locks this thread holds, by [`Attachment::place_of`]; 0 where there is none. Mostly they are few.
+    static HELD: [Cell<u64>; 4] = const { [const { Cell::new(0) }; 4] };
+    /// Those for which there was no room. Never destroyed, as other destructors of an ending thread may still lock;
+    /// whoever gives the last one back frees it.
+    static MORE: RefCell<ManuallyDrop<Vec<u64>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
 }
 
-// Where a thread is ending and its list is gone already, nothing is found held twice any more, and no harm done.
-
-fn hold(lock: (u64, usize)) {
-    let _ = HELD.try_with(|held| held.borrow_mut().push(lock));
+/// Puts `new` where `old` is among those few; false if it is not.
+#[inline]
+fn exchange(old: u64, new: u64) -> bool {
+    HELD.with(|held| held.iter().find(|slot| slot.get() == old).inspect(|slot| slot.set(new)).is_some())
 }
 
-fn is_held(lock: (u64, usize)) -> bool {
-    HELD.try_with(|held| held.borrow().contains(&lock)).unwrap_or(false)
+#[inline]
+fn hold(place: u64) {
+    if !exchange(0, place) {
+        hold_more(place);
+    }
 }
 
-fn let_go(lock: (u64, usize)) {
-    let _ = HELD.try_with(|held| {
-        let mut held = held.borrow_mut();
-        if let Some(index) = held.iter().rposition(|other| *other == lock) {
-            held.swap_remove(index);
+#[cold]
+fn hold_more(place: u64) {
+    MORE.with_borrow_mut(|held| held.push(place));
+}
+
+fn is_held(place: u64) -> bool {
+    HELD.with(|held| held.iter().any(|slot| slot.get() == place)) || MORE.with_borrow(|held| held.contains(&place))
+}
+
+#[inline]
+fn let_go(place: u64) {
+    if !exchange(place, 0) {
+        let_go_of_more(place);
+    }
+}
+
+#[cold]
+fn let_go_of_more(place: u64) {
+    MORE.with_borrow_mut(|held| {
+        held.retain(|other| *other != place);
+        if held.is_empty() {
+            **held = Vec::new();
         }
     });
 }
@@ -100,15 +124,16 @@ fn attempt(word: &AtomicU64, me: OwnerId, waiters: u64, is_dead: impl Fn(OwnerId
 /// Leaves `word`, if it is still `me` who holds it; says whether somebody is to be woken.
 fn release(word: &AtomicU64, me: OwnerId, complete: bool) -> bool {
     let left = if complete { 0 } else { DIRTY };
-    let mut seen = me.word();
-    // ORDERING: Release pairs with the Acquire of whoever takes the lock next.
-    while let Err(now) = word.compare_exchange(seen, left, Ordering::Release, Ordering::Relaxed) {
-        if OwnerId::in_word(now) != me {
+    loop {
+        let seen = word.load(Ordering::Relaxed);
+        if OwnerId::in_word(seen) != me {
             return false;
         }
-        seen = now;
+        // ORDERING: Release pairs with the Acquire of whoever takes the lock next.
+        if word.compare_exchange(seen, left, Ordering::Release, Ordering::Relaxed).is_ok() {
+            return seen & WAITERS != 0;
+        }
     }
-    seen & WAITERS != 0
 }
 
 impl<T: ?Sized> Mutex<T> {
@@ -118,6 +143,7 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// [`LockError::AlreadyLocked`] if this thread holds it, [`LockError::Retired`] if the object was removed by
     /// force, also while waiting, [`LockError::Forked`], [`LockError::NotInSegment`].
+    #[inline]
     pub fn lock<'a>(&'a self, by: &'a impl Attached) -> Result<Locked<'a, T>, LockError> {
         self.acquire(by.region().attachment(), None)
     }
@@ -127,6 +153,7 @@ impl<T: ?Sized> Mutex<T> {
     /// # Errors
     ///
     /// [`LockError::TimedOut`], with the holder, if one does, and those of [`lock`](Self::lock).
+    #[inline]
     pub fn try_lock<'a>(&'a self, by: &'a impl Attached) -> Result<Locked<'a, T>, LockError> {
         self.acquire(by.region().attachment(), Some(Duration::ZERO))
     }
@@ -136,6 +163,7 @@ impl<T: ?Sized> Mutex<T> {
     /// # Errors
     ///
     /// [`LockError::TimedOut`], with the holder and any deadlock that can be seen, and those of [`lock`](Self::lock).
+    #[inline]
     pub fn lock_timeout<'a>(&'a self, by: &'a impl Attached, timeout: Duration) -> Result<Locked<'a, T>, LockError> {
         self.acquire(by.region().attachment(), Some(timeout))
     }
@@ -151,29 +179,21 @@ impl<T: ?Sized> Mutex<T> {
         attachment: &'a Attachment,
         timeout: Option<Duration>,
     ) -> Result<Locked<'a, T>, LockError> {
-        let lock = (attachment.key(), attachment.offset_of(&self.word)?);
+        let offset = attachment.offset_of(&self.word)?;
         attachment.check()?;
         // ORDERING: Acquire pairs with the Release of `release`.
         let clean = match self.word.compare_exchange(0, attachment.me().word(), Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => true,
-            Err(_) => self.contend(attachment, lock, timeout)?,
+            Err(_) => self.contend(attachment, offset, timeout)?,
         };
-        hold(lock);
+        hold(attachment.place_of(&self.word, attachment.me()));
         let guard = MutexGuard::new(self, attachment, clean);
         Ok(if clean { Locked::Clean(guard) } else { Locked::OwnerDied(OwnerDied::new(guard)) })
     }
 
     /// Waits for the lock; says whether its data is complete.
     #[cold]
-    fn contend(
-        &self,
-        attachment: &Attachment,
-        lock: (u64, usize),
-        timeout: Option<Duration>,
-    ) -> Result<bool, LockError> {
-        if is_held(lock) {
-            return Err(LockError::AlreadyLocked);
-        }
+    fn contend(&self, attachment: &Attachment, offset: usize, timeout: Option<Duration>) -> Result<bool, LockError> {
         let word = &self.word;
         let me = attachment.me();
         if timeout != Some(Duration::ZERO) {
@@ -188,8 +208,15 @@ impl<T: ?Sized> Mutex<T> {
                 Attempt::Held { word } => word,
             };
             let owner = OwnerId::in_word(seen);
+            if is_held(attachment.place_of(word, owner)) {
+                return Err(LockError::AlreadyLocked);
+            }
             if owner != holder.0 {
                 holder = (owner, Instant::now());
+            }
+            let awaited = seen | WAITERS;
+            if seen != awaited && word.compare_exchange(seen, awaited, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+                continue;
             }
             let Some(slice) = slices.next() else {
                 return Err(LockError::TimedOut {
@@ -199,11 +226,7 @@ impl<T: ?Sized> Mutex<T> {
                     cycle: cycle(attachment, owner),
                 });
             };
-            let awaited = seen | WAITERS;
-            if seen != awaited && word.compare_exchange(seen, awaited, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-                continue;
-            }
-            attachment.set_sleep(Some(Sleep::Lock(lock.1 as u64)));
+            attachment.set_sleep(Some(Sleep::Lock(offset as u64)));
             prim::wait_low(word, awaited as u32, slice);
             attachment.set_sleep(None);
             waiters = WAITERS;
@@ -212,16 +235,27 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// Gives the lock back; only a guard calls this, once.
+    #[inline]
     pub(super) fn unlock(&self, attachment: &Attachment, complete: bool) {
-        if let Ok(offset) = attachment.offset_of(&self.word) {
-            let_go((attachment.key(), offset));
+        let_go(attachment.place_of(&self.word, attachment.me()));
+        let me = attachment.me().word();
+        // ORDERING: Release pairs with the Acquire of whoever takes the lock next.
+        let free = || self.word.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed).is_ok();
+        if !complete || attachment.is_forked() || !free() {
+            self.leave(attachment, complete);
         }
+    }
+
+    /// Gives the lock back where more is to be done than that.
+    #[cold]
+    fn leave(&self, attachment: &Attachment, complete: bool) {
         // The child of a fork holds nothing: the lock is its parent's.
         if !attachment.is_forked() && release(&self.word, attachment.me(), complete) {
             prim::wake_low(&self.word, 1);
         }
     }
 
+    #[inline]
     pub(super) fn data(&self) -> &Data<T> {
         &self.data
     }

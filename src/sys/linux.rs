@@ -440,6 +440,7 @@ impl Map {
         fits.then(|| self.base.as_ptr().wrapping_add(offset).cast::<u32>().cast_const())
     }
 
+    #[inline]
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
