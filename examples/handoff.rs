@@ -67,8 +67,7 @@ fn send(name: &Name) -> Result<(), Box<dyn Error>> {
 
         let mut image = whole(shared.image.lock(&shared)?);
         while image.processed != YES {
-            let until = Until::timeout(PATIENCE);
-            let until = if image.receiver.is_nobody() { until } else { until.or_peer_lost(image.receiver) };
+            let until = Until::timeout(PATIENCE).or_peer_lost(image.receiver); // who may be nobody yet
             image = whole(shared.image_processed.wait_while(image, until, |image| image.processed != YES)?);
         }
     }
@@ -81,8 +80,7 @@ fn receive(name: &Name) -> Result<(), Box<dyn Error>> {
     while received < FRAMES {
         let mut image = whole(shared.image.lock(&shared)?);
         image.receiver = shared.region().owner();
-        let until = Until::timeout(PATIENCE);
-        let until = if image.sender.is_nobody() { until } else { until.or_peer_lost(image.sender) };
+        let until = Until::timeout(PATIENCE).or_peer_lost(image.sender);
         let waits = |image: &mut Image| image.ready != YES || image.processed == YES;
         let mut image = whole(shared.image_ready.wait_while(image, until, waits)?);
         let expected = image.sequence as u8;

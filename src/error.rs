@@ -144,8 +144,15 @@ pub enum Error {
         mode: u32,
     },
 
-    /// The sizes asked for do not fit into an address space.
-    #[error("'{name}' would be too large to map on this machine")]
+    /// The handle was opened before this process was forked.
+    #[error("'{name}' was opened before this process was forked: open it again in the child")]
+    Forked {
+        /// The object.
+        name: String,
+    },
+
+    /// The sizes asked for do not fit into an address space, or the description of the type is over 1 MiB.
+    #[error("'{name}' would be too large to map on this machine: ask for less")]
     TooLarge {
         /// The object.
         name: String,
@@ -181,7 +188,9 @@ pub enum Error {
     },
 
     /// The range does not lie inside the region, or not at an address that suits the type.
-    #[error("{len} bytes at offset {offset} do not fit, aligned to {align}, into a region of {size} bytes")]
+    #[error(
+        "{len} bytes at offset {offset} do not fit, aligned to {align}, into a region of {size} bytes: use another offset, or a larger object"
+    )]
     OutOfBounds {
         /// Where the range starts.
         offset: usize,
@@ -217,45 +226,58 @@ impl Error {
 #[non_exhaustive]
 pub enum LockError {
     /// A living process holds it, and the time given is over, or none was given.
-    #[error("{}", timed_out_message(*waited, *held_for, holder.as_ref(), cycle))]
+    #[error("{}", held(object, *waited, *held_for, holder.as_ref(), cycle))]
     TimedOut {
+        /// The object that the lock lies in.
+        object: String,
         /// How long this call waited.
         waited: Duration,
         /// For how long at least the present holder has held it, as this call saw it.
         held_for: Duration,
         /// Who holds it, if that is known.
         holder: Option<Who>,
-        /// If not empty, a deadlock: each process waits for a lock of the next one, and the last for one of ours.
+        /// If not empty, this looks like a deadlock: each process sleeps on a lock of the next one, and the last on
+        /// one of ours. It is one, unless one of them has several threads and another of these is to let go.
         cycle: Vec<Who>,
     },
 
     /// This thread holds it already: waiting would never end.
-    #[error("this thread holds the lock already: unlock it first, or pass the guard on")]
-    AlreadyLocked,
+    #[error("this thread holds the lock in '{object}' already: unlock it first, or pass the guard on")]
+    AlreadyLocked {
+        /// The object that the lock lies in.
+        object: String,
+    },
 
-    /// The object was removed by force; open or create it again.
-    #[error("the object was retired (removed by force): open or create it again")]
-    Retired,
+    /// The object was removed by force.
+    #[error("'{object}' was retired (removed by force): open or create it again")]
+    Retired {
+        /// The object.
+        object: String,
+    },
 
-    /// This process is a fork of the one that opened the object; open it again here.
-    #[error("this process was forked from the one that opened the object: open it again in the child")]
-    Forked,
+    /// This process is a fork of the one that opened the object.
+    #[error("'{object}' was opened before this process was forked: open it again in the child")]
+    Forked {
+        /// The object.
+        object: String,
+    },
 
-    /// The lock does not lie in the object that was passed with it.
-    #[error("the lock does not lie in the object passed with it: pass the segment or region that holds the lock")]
-    NotInSegment,
+    /// The lock or condition does not lie in the object that was passed with it.
+    #[error("the lock or condition does not lie in '{object}': pass the segment or region that it lies in")]
+    NotInSegment {
+        /// The object that was passed.
+        object: String,
+    },
 }
 
-fn timed_out_message(waited: Duration, held_for: Duration, holder: Option<&Who>, cycle: &[Who]) -> String {
-    let mut text = format!("the lock is held by {} for at least {held_for:?}, waited {waited:?}", Somebody(holder));
-    if !cycle.is_empty() {
-        text.push_str("; deadlock: we wait for");
-        for who in cycle {
-            text.push_str(&format!(" {who}, who waits for"));
-        }
-        text.push_str(" us");
+fn held(object: &str, waited: Duration, held_for: Duration, holder: Option<&Who>, cycle: &[Who]) -> String {
+    let holder = Somebody(holder);
+    let text = format!("the lock in '{object}' is held by {holder} for at least {held_for:.1?}, waited {waited:.1?}");
+    if cycle.is_empty() {
+        return format!("{text}: look at that process, or wait longer");
     }
-    text
+    let others: String = cycle.iter().map(|who| format!(" {who}, who waits for")).collect();
+    format!("{text}; this looks like a deadlock: we wait for{others} us; take locks in one order, as `lock_both` does")
 }
 
 /// Why a wait on a condition ended without the condition. The lock is not held.
@@ -263,17 +285,21 @@ fn timed_out_message(waited: Duration, held_for: Duration, holder: Option<&Who>,
 #[non_exhaustive]
 pub enum WaitError {
     /// The time is over.
-    #[error("nothing happened within {waited:?}{}", match peer { Some(peer) => format!(": {peer} lives, but did not answer"), None => String::new() })]
+    #[error("nothing happened in '{object}' within {waited:.1?}{}", silent(peer.as_ref()))]
     TimedOut {
+        /// The object that the condition lies in.
+        object: String,
         /// How long this call waited.
         waited: Duration,
-        /// The living peer that was waited for, if one was named and is known.
+        /// Who kept it waiting: the living peer that was named, or who held the lock when the time was over.
         peer: Option<Who>,
     },
 
-    /// The process that was waited for is dead or has detached.
-    #[error("{} is gone: nobody is left to end this wait", Somebody(peer.as_ref()))]
+    /// The process that was waited for is dead or has closed the object.
+    #[error("{} has left '{object}': nobody else was to end this wait", Somebody(peer.as_ref()))]
     PeerLost {
+        /// The object that the condition lies in.
+        object: String,
         /// Who it was, if that is still known.
         peer: Option<Who>,
     },
@@ -281,4 +307,8 @@ pub enum WaitError {
     /// The lock could not be taken again after the wait.
     #[error(transparent)]
     Lock(#[from] LockError),
+}
+
+fn silent(peer: Option<&Who>) -> String {
+    peer.map(|peer| format!(": {peer} lives, but has not answered")).unwrap_or_default()
 }

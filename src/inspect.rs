@@ -3,7 +3,6 @@
 use crate::error::{Error, Who};
 use crate::object::{Condition, Directory, Found, Name, Persistence, default_directory};
 use crate::owner::{self, PARTICIPANTS};
-use crate::segment::type_name;
 use crate::sys::Access;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +59,7 @@ fn describe(found: Found) -> Result<Listed, Error> {
     Ok(Listed {
         name: found.name.to_string(),
         size: found.header.total().unwrap_or(0),
-        type_name: type_name(&found.header.schema).map(str::to_owned),
+        type_name: found.header.type_name().map(str::to_owned),
         persistence: Some(found.header.persistence),
         stale: condition == Condition::Dead,
         creator: found.creator().filter(|_| condition == Condition::Created),

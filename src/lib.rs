@@ -42,6 +42,8 @@ pub use object::{Name, Options, Origin, Persistence, Reclaimed, ToName, gc, remo
 pub use owner::OwnerId;
 pub use region::{Attached, Region, RegionMut, SharedMemory};
 pub use segment::{Bool, Layout, Placed, Schema, Segment, Shareable, Tail, field_path};
+#[doc(hidden)]
+pub use segment::{PickTail, TailIf};
 pub use sync::{Condvar, Locked, Mutex, MutexGuard, OwnerDied, Until, lock_both};
 
 /// Compiles what README.md shows.

@@ -5,7 +5,7 @@
 //! the process dies, and not before. The table turns "who" into an answer for people; the lock byte is the truth.
 
 use crate::error::Who;
-use crate::prim::{AtomicU32, AtomicU64, Ordering};
+use crate::prim::{self, AtomicU32, AtomicU64, Ordering};
 use crate::sys::{self, LockFd, Sharing};
 use std::io;
 use std::mem::offset_of;
@@ -38,7 +38,7 @@ pub(crate) struct Slot {
     name: [AtomicU64; 2],
     /// What this participant sleeps on, see [`Sleep`], else 0: a hint, to name deadlocks and to wake sleepers.
     sleep: AtomicU64,
-    _reserved: [u64; 3],
+    _reserved: [AtomicU64; 3],
 }
 
 /// The participant table, as it lies in the header.
@@ -57,7 +57,7 @@ const _: () = assert!(size_of::<Slot>() == 64 && size_of::<Table>() == TABLE_SIZ
 ///
 /// It is 8 bytes, `Shareable`, and may be stored in shared data to say who is responsible for it; the all-zero value,
 /// [`OwnerId::NOBODY`], names nobody. A stored `OwnerId` never comes to name anyone else: when its process has died
-/// or detached, it is dead for good.
+/// or detached, it is dead for good (until a slot has been used 2^32 times).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct OwnerId(u64);
@@ -116,9 +116,10 @@ impl Table {
             let process = sys::process();
             slot.pid.store(0, Ordering::Relaxed);
             slot.sleep.store(0, Ordering::Relaxed);
-            // ORDERING: Release pairs with the Acquire loads in `is_dead` and `who`: who sees this generation does
-            // not take the description of its predecessor for it.
+            // ORDERING: Release pairs with the Acquire load in `is_dead`; the fence with the one in `who`: who reads
+            // anything of what follows sees this generation, and not the predecessor's.
             slot.generation.store(generation, Ordering::Release);
+            prim::fence(Ordering::Release);
             slot.started.store(process.started, Ordering::Relaxed);
             let (first, second) = process.name.split_at(8);
             for (half, bytes) in slot.name.iter().zip([first, second]) {
@@ -135,12 +136,15 @@ impl Table {
     /// living process. `me` is alive by definition: a process's own lock reads as free. A probe that the system
     /// refuses proves nothing, so the owner counts as alive.
     pub(crate) fn is_dead(&self, locks: &LockFd, me: OwnerId, owner: OwnerId) -> bool {
+        if owner == me {
+            return false;
+        }
         let Some(index) = owner.slot() else { return true };
         // ORDERING: Acquire pairs with the Release store in `attach`.
         if self.slots[index].generation.load(Ordering::Acquire) != owner.generation() {
             return true;
         }
-        owner != me && !locks.is_locked(slot_byte(index)).unwrap_or(true)
+        !locks.is_locked(slot_byte(index)).unwrap_or(true)
     }
 
     /// What is known of `owner`, dead or alive, for people.
@@ -152,8 +156,9 @@ impl Table {
         for (bytes, half) in name.chunks_exact_mut(8).zip(&slot.name) {
             bytes.copy_from_slice(&half.load(Ordering::Relaxed).to_ne_bytes());
         }
-        // ORDERING: Acquire pairs with the Release store in `attach`: still the same holder after reading.
-        let same = slot.generation.load(Ordering::Acquire) == owner.generation();
+        // ORDERING: the fence pairs with the one in `attach`: if anything read above was of a later holder, so is this.
+        prim::fence(Ordering::Acquire);
+        let same = slot.generation.load(Ordering::Relaxed) == owner.generation();
         (same && pid != 0).then(|| Who::new(pid, &name))
     }
 

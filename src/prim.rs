@@ -6,6 +6,7 @@
 use crate::sys;
 use std::time::Duration;
 
+pub(crate) use core::sync::atomic::fence;
 #[cfg(not(memlane_failpoints))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[cfg(memlane_failpoints)]

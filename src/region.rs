@@ -11,6 +11,8 @@ use crate::owner::{OwnerId, PARTICIPANTS, Sleep, Table};
 use crate::prim::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::{self, Access, Map};
 use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// A named shared memory object of raw bytes, open in this process but not mapped.
 ///
@@ -34,8 +36,9 @@ pub struct SharedMemory {
 impl SharedMemory {
     /// Creates an object of `size` bytes, all zero, reserved and ready when its name appears.
     ///
-    /// An object of that name that is dead is replaced. One that others still use although its creator died is taken
-    /// over if it has the same size, see [`SharedMemory::origin`]; otherwise it is retired and replaced.
+    /// If nobody uses an object of that name any more, it is replaced. If its creator has died or closed it and others
+    /// still use it, it is taken over if it has the same size, see [`SharedMemory::origin`]; otherwise it is retired
+    /// and replaced. An object that is to be [kept](Persistence::Keep) is neither taken over nor replaced.
     ///
     /// # Errors
     ///
@@ -112,8 +115,13 @@ impl SharedMemory {
     ///
     /// # Errors
     ///
-    /// As [`map`](Self::map), and [`Error::TooManyParticipants`].
+    /// As [`map`](Self::map), [`Error::TypeMismatch`] if the object holds a typed value, which only a
+    /// [`Segment`](crate::Segment) may change, and [`Error::TooManyParticipants`].
     pub fn map_mut(self) -> Result<RegionMut, Error> {
+        if let Some(type_name) = self.object.header.type_name() {
+            let difference = format!("  it holds a `{type_name}`, this program wants raw bytes to write");
+            return Err(Error::TypeMismatch { name: self.name().to_string(), difference });
+        }
         RegionMut::of(self.object)
     }
 }
@@ -156,8 +164,9 @@ pub(crate) fn open_or_create<T>(
 /// ```
 #[derive(Debug)]
 pub struct Region {
-    object: Object,
+    // Dropped in this order: the bytes go before the locks that say they are in use.
     map: Map,
+    object: Object,
 }
 
 impl Region {
@@ -289,7 +298,7 @@ impl RegionMut {
     /// Whether the object was retired (removed by force): its users are to let go of it.
     #[must_use]
     pub fn is_retired(&self) -> bool {
-        matches!(self.attachment.check(), Err(LockError::Retired))
+        matches!(self.attachment.check(), Err(LockError::Retired { .. }))
     }
 
     /// The number of bytes.
@@ -359,6 +368,18 @@ impl Attached for RegionMut {
         self
     }
 }
+
+macro_rules! attached_through {
+    ($($pointer:ty),*) => {$(
+        impl<A: Attached + ?Sized> Attached for $pointer {
+            fn region(&self) -> &RegionMut {
+                (**self).region()
+            }
+        }
+    )*};
+}
+
+attached_through!(&A, Box<A>, Rc<A>, Arc<A>);
 
 fn check_range(size: usize, base: *const u8, offset: usize, len: usize, align: usize) -> Result<(), Error> {
     let inside = offset.checked_add(len).is_some_and(|end| end <= size);
@@ -459,14 +480,20 @@ impl Attachment {
         self.table().set_sleep(self.me, sleep);
     }
 
+    /// The object's name, for errors.
+    #[cold]
+    pub(crate) fn name(&self) -> String {
+        self.object.name.to_string()
+    }
+
     /// Whether this process may still act on the object.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), LockError> {
         if self.object.locks.is_forked() {
-            return Err(LockError::Forked);
+            return Err(LockError::Forked { object: self.name() });
         }
         if self.state().load(Ordering::Relaxed) != LIVE {
-            return Err(LockError::Retired);
+            return Err(LockError::Retired { object: self.name() });
         }
         Ok(())
     }
@@ -486,7 +513,7 @@ impl Attachment {
     #[inline]
     pub(crate) fn offset_of<T>(&self, word: &T) -> Result<usize, LockError> {
         let offset = self.offset(word);
-        if offset < self.len { Ok(offset) } else { Err(LockError::NotInSegment) }
+        if offset < self.len { Ok(offset) } else { Err(LockError::NotInSegment { object: self.name() }) }
     }
 
     /// Names the lock at the offset of `word`, held by `owner`, among all that this process can hold: the same at

@@ -142,8 +142,8 @@ fn locking_twice_in_one_thread_is_an_error_also_through_a_second_mapping() {
     let shared = create(&dir.name("m"));
     let again = Segment::<Shared>::open(dir.name("m")).expect("the same object");
     let _guard = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
-    assert!(matches!(shared.state.lock(&shared), Err(LockError::AlreadyLocked)));
-    assert!(matches!(again.state.lock(&again), Err(LockError::AlreadyLocked)));
+    assert!(matches!(shared.state.lock(&shared), Err(LockError::AlreadyLocked { .. })));
+    assert!(matches!(again.state.lock(&again), Err(LockError::AlreadyLocked { .. })));
     assert!(shared.other.lock(&shared).is_ok(), "another lock is another lock");
     std::thread::scope(|scope| {
         let in_thread = || matches!(shared.state.try_lock(&shared), Err(LockError::TimedOut { .. }));
@@ -155,9 +155,9 @@ fn locking_twice_in_one_thread_is_an_error_also_through_a_second_mapping() {
 fn a_lock_elsewhere_is_refused() {
     let dir = Dir::new();
     let (one, two) = (create(&dir.name("one")), create(&dir.name("two")));
-    assert!(matches!(one.state.lock(&two), Err(LockError::NotInSegment)));
+    assert!(matches!(one.state.lock(&two), Err(LockError::NotInSegment { .. })));
     let local = Mutex::new(0_u64);
-    assert!(matches!(local.lock(&one), Err(LockError::NotInSegment)));
+    assert!(matches!(local.lock(&one), Err(LockError::NotInSegment { .. })));
 }
 
 #[test]
@@ -207,11 +207,11 @@ fn two_locks_are_taken_in_one_order() {
                 for _ in 0..2_000 {
                     if turn == 0 {
                         let (_a, mut b) =
-                            lock_both(&shared.state, &shared.other, shared).map(both).expect("no deadlock");
+                            lock_both(&shared.state, &shared.other, shared, None).map(both).expect("no deadlock");
                         *b += 1;
                     } else {
                         let (mut a, _b) =
-                            lock_both(&shared.other, &shared.state, shared).map(both).expect("no deadlock");
+                            lock_both(&shared.other, &shared.state, shared, None).map(both).expect("no deadlock");
                         *a += 1;
                     }
                 }
@@ -219,7 +219,7 @@ fn two_locks_are_taken_in_one_order() {
         }
     });
     assert_eq!(*shared.other.lock(&shared).expect("the lock").or_repair(|_| ()), 4_000);
-    assert!(matches!(lock_both(&shared.other, &shared.other, &shared), Err(LockError::AlreadyLocked)));
+    assert!(matches!(lock_both(&shared.other, &shared.other, &shared, None), Err(LockError::AlreadyLocked { .. })));
     assert!(shared.other.try_lock(&shared).is_ok(), "neither is held after an error");
 }
 
@@ -251,7 +251,7 @@ fn a_wait_ends_when_its_time_is_over_and_names_the_peer() {
     let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
     let until = Until::timeout(SHORT).or_peer_lost(state.child);
     match shared.changed.wait_while(state, until, |_| true) {
-        Err(WaitError::TimedOut { peer: Some(peer), waited }) => {
+        Err(WaitError::TimedOut { peer: Some(peer), waited, .. }) => {
             assert_eq!(peer.pid, child.pid());
             assert!(waited >= SHORT);
         }
@@ -283,7 +283,7 @@ fn a_wait_ends_when_the_peer_dies_and_names_it() {
             drop(state);
             child.kill();
             match waiter.join().expect("no panic") {
-                Err(WaitError::PeerLost { peer: Some(peer) }) => assert_eq!(peer.pid, pid),
+                Err(WaitError::PeerLost { peer: Some(peer), .. }) => assert_eq!(peer.pid, pid),
                 other => panic!("expected a lost peer, got {other:?}"),
             }
         });
@@ -305,9 +305,9 @@ fn retiring_ends_every_wait() {
             std::thread::yield_now();
         }
         memlane::retire(dir.name("m")).expect("it is there");
-        assert!(matches!(waiter.join().expect("no panic"), Err(WaitError::Lock(LockError::Retired))));
+        assert!(matches!(waiter.join().expect("no panic"), Err(WaitError::Lock(LockError::Retired { .. }))));
     });
-    assert!(matches!(shared.state.lock(&shared), Err(LockError::Retired)));
+    assert!(matches!(shared.state.lock(&shared), Err(LockError::Retired { .. })));
 }
 
 #[derive(Shareable)]
@@ -332,7 +332,7 @@ fn a_thread_knows_every_lock_it_holds_in_whatever_order_it_gives_them_back() {
             let holds = held.iter().any(|(other, _)| *other == index);
             match lock.try_lock(&again) {
                 Ok(_) => assert!(!holds, "lock {index} was taken twice"),
-                Err(LockError::AlreadyLocked) => assert!(holds, "lock {index} was given back"),
+                Err(LockError::AlreadyLocked { .. }) => assert!(holds, "lock {index} was given back"),
                 Err(error) => panic!("lock {index}: {error}"),
             }
         }

@@ -269,7 +269,7 @@ fn create_retires_an_orphan_of_another_type_or_size() {
         };
         assert_ne!(new, first);
         assert!(user.region().is_retired());
-        assert!(matches!(add(&user), Err(LockError::Retired)));
+        assert!(matches!(add(&user), Err(LockError::Retired { .. })));
     }
     let mut creator = spawn(dir.path(), "create", &["cam"]);
     id(&mut creator);
@@ -308,10 +308,10 @@ fn retiring_ends_users_in_other_processes_and_frees_the_name() {
     in_lock.expect("here");
     retire(&name).expect("it is there");
     assert!(dir.files().is_empty());
-    in_condition.expect("Err(Lock(Retired))");
-    in_lock.expect("Err(Retired)");
+    in_condition.expect(r#"Err(Lock(Retired { object: "cam" }))"#);
+    in_lock.expect(r#"Err(Retired { object: "cam" })"#);
     drop(held);
-    assert!(matches!(mine.value.try_lock(&mine), Err(LockError::Retired)));
+    assert!(matches!(mine.value.try_lock(&mine), Err(LockError::Retired { .. })));
     assert!(matches!(retire(&name), Err(Error::NotFound { .. })));
     assert_eq!(counter(&name, Options::new()).expect("the name is free").origin(), Origin::Created);
 }
@@ -516,7 +516,7 @@ fn a_forked_child_holds_nothing_and_its_parents_death_is_seen() {
     let dir = Dir::new();
     let mine = counter(&dir.name("cam"), Options::new()).expect("a fresh object");
     let mut parent = spawn(dir.path(), "fork", &["cam"]);
-    parent.expect("Err(Forked)");
+    parent.expect(r#"Err(Forked { object: "cam" })"#);
     parent.expect(&format!("held by {}", parent.pid()));
     assert!(matches!(mine.value.try_lock(&mine), Err(LockError::TimedOut { .. })), "the parent lives and holds it");
     parent.kill();

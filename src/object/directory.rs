@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long to wait for the directory, which is normally held for microseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An open, checked directory.
 #[derive(Debug)]
@@ -21,9 +21,11 @@ pub(crate) struct Directory {
 impl Directory {
     /// Opens and checks `path`. The user's own directory is made when it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        // Without a slash at the end, behind which a link would be followed.
+        let path = &path.components().collect::<PathBuf>();
         let refuse = |reason: String| Error::Directory { path: path.to_owned(), reason };
         let (own_path, own) = default_directory();
-        let own = own && path == own_path;
+        let own = own && *path == own_path;
         let fd = match sys::open_directory(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && own => match sys::make_directory(path, 0o700) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refuse(error.to_string())),
@@ -82,13 +84,18 @@ impl Directory {
 
     /// Locks the directory against all other changes of names, in this process and in others.
     pub(crate) fn lock(&self) -> Result<DirectoryLock, Error> {
+        self.lock_within(PATIENCE)
+    }
+
+    /// Like [`lock`](Self::lock), with less patience.
+    pub(super) fn lock_within(&self, patience: Duration) -> Result<DirectoryLock, Error> {
         let fail = |source| Error::Os { action: "lock the directory", name: self.path.display().to_string(), source };
         let lock = LockFd::reopen(&self.fd, Access::Read).map_err(fail)?;
         let start = Instant::now();
         let mut nap = Duration::from_micros(20);
         while !lock.try_lock_whole().map_err(fail)? {
             let waited = start.elapsed();
-            if waited > PATIENCE {
+            if waited >= patience {
                 return Err(Error::Busy { path: self.path.clone(), holder: lock.whole_lock_holder(), waited });
             }
             std::thread::sleep(nap);

@@ -64,6 +64,12 @@ impl Header {
         self.data_offset().checked_add(self.data_len).filter(|total| *total <= isize::MAX as u64)
     }
 
+    /// The name of the type that the schema describes; `None` for raw bytes.
+    pub(crate) fn type_name(&self) -> Option<&str> {
+        let first = self.schema.lines().next()?;
+        Some(first.strip_prefix('\t').and_then(|rest| rest.split('\t').next()).unwrap_or("value of an unknown type"))
+    }
+
     /// The bytes from 0 to the end of the schema.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; SCHEMA_OFFSET];

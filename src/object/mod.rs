@@ -9,6 +9,7 @@ mod header;
 mod name;
 
 pub(crate) use directory::Directory;
+use directory::PATIENCE;
 pub use header::Persistence;
 pub(crate) use header::{CREATOR_OFFSET, Header, LIVE, RETIRED, SCHEMA_MAX, STATE_OFFSET, TABLE_OFFSET};
 pub(crate) use name::default_directory;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How many names a create looks at in passing, to reclaim what crashes left.
-const SWEEP: usize = 32;
+const SWEEP: usize = 16;
 
 /// How an object is created.
 ///
@@ -73,12 +74,13 @@ impl Options {
     }
 }
 
-/// Whether a create made a new object or took over one whose creator had died.
+/// How this process came to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// It was made new, and built by this process.
     Created,
-    /// Its creator was dead, others still use it, and this process is its creator now. What is in it stayed.
+    /// Its creator had died or closed it, others still use it, and this process is its creator now. What is in it
+    /// stayed.
     TakenOver,
     /// It existed, and this process opened it.
     Opened,
@@ -104,8 +106,8 @@ impl Header {
 
 impl Object {
     /// Makes an object without a name: everything reserved, the header written, the user's bytes zero. Nobody else
-    /// can see it, and it vanishes with this process, until it is published. If there is no memory for it, but an
-    /// object of that name that would be taken over, it is that one.
+    /// can see it, and it vanishes with this process, until it is published. If the object that has the name now is
+    /// one to take over, it is that one instead, and complete.
     pub(crate) fn draft(name: Name, mut header: Header, options: &Options) -> Result<Self, Error> {
         if options.mode & 0o002 != 0 {
             // `Directory::trusts` would refuse it to everybody, and leave it for ever if its user is killed.
@@ -116,19 +118,16 @@ impl Object {
         header.persistence = options.persistence;
         header.sparse = options.sparse;
         let total = header.total().ok_or_else(|| Error::TooLarge { name: name.to_string() })?;
+        if let Some(object) = Self::take_over(&name, &header, &directory)? {
+            return Ok(object);
+        }
         let file = match reserve(&name, &directory, total, options) {
             // What the dead left keeps its memory as long as it has its name.
             Err(Error::NoSpace { .. }) if gc(Some(directory.path()), false).is_ok_and(|dead| !dead.is_empty()) => {
                 reserve(&name, &directory, total, options)
             }
             result => result,
-        };
-        let file = match file {
-            Err(error @ Error::NoSpace { .. }) => {
-                return Self::take_over(name, &header, directory)?.ok_or(error);
-            }
-            result => result?,
-        };
+        }?;
         let no_space = |error| out_of_space(error, &name, &directory, total);
         sys::write_at(&file, &header.to_bytes(), 0).map_err(no_space)?;
         let locks = LockFd::reopen(&file, Access::ReadWrite).map_err(Error::os("open the locks of", &name))?;
@@ -137,25 +136,28 @@ impl Object {
         Ok(Self { name, header, locks, origin: Origin::Created, directory, file })
     }
 
-    /// The object that has the name already, if a draft of `header` would take it over instead of its name.
-    fn take_over(name: Name, header: &Header, directory: Arc<Directory>) -> Result<Option<Self>, Error> {
+    /// The object that has the name already, if it is one to take over. That it cannot be replaced is said before
+    /// anything is made.
+    fn take_over(name: &Name, header: &Header, directory: &Arc<Directory>) -> Result<Option<Self>, Error> {
         let _lock = directory.lock()?;
-        match Found::open(&name, &directory, Access::ReadWrite)? {
+        match Found::open(name, directory, Access::ReadWrite)? {
             Some(found) if found.is_to_take_over(header)? => {
-                found.join(Arc::clone(&directory), Origin::TakenOver).map(Some)
+                found.join(Arc::clone(directory), Origin::TakenOver).map(Some)
             }
             _ => Ok(None),
         }
     }
 
-    /// Gives a draft its name: `None`. If a living object has the name already, that is an error, unless its creator
-    /// is dead and it is of the same shape: then this process takes its role over and uses that one instead.
+    /// Gives a draft its name: `None`. If a living object has the name by now, that is an error, unless its creator
+    /// is gone and it is of the same shape: then this process takes its role over and uses that one instead.
     pub(crate) fn publish(&self) -> Result<Option<Self>, Error> {
         if self.origin == Origin::TakenOver {
             return Ok(None);
         }
         let (name, directory) = (&self.name, &self.directory);
-        let _lock = directory.lock()?;
+        // What is replaced is closed, and its memory freed, only after others have the directory again.
+        let mut replaced = Vec::new();
+        let lock = directory.lock()?;
         loop {
             match sys::publish(&self.file, directory.fd(), name.as_str()) {
                 Ok(()) => break,
@@ -170,20 +172,27 @@ impl Object {
                 found.retire()?;
             }
             found.unlink(directory)?;
+            replaced.push(found);
         }
         prim::step();
+        drop(lock);
         directory.sweep();
         Ok(None)
     }
 
     /// Opens a living object, or a kept one.
     pub(crate) fn open(name: Name, access: Access) -> Result<Self, Error> {
+        Self::open_within(name, access, PATIENCE)
+    }
+
+    fn open_within(name: Name, access: Access, patience: Duration) -> Result<Self, Error> {
         let directory = Arc::new(Directory::open(name.directory())?);
         let missing = || Error::NotFound { name: name.to_string() };
-        let _lock = directory.lock()?;
+        let lock = directory.lock_within(patience)?;
         let found = Found::open(&name, &directory, access)?.ok_or_else(missing)?;
         if found.condition()? == Condition::Dead {
             found.unlink(&directory)?;
+            drop(lock); // before `found`: its memory is freed after others have the directory again
             return Err(missing());
         }
         found.join(directory, Origin::Opened)
@@ -194,12 +203,12 @@ impl Object {
         let start = Instant::now();
         let mut nap = Duration::from_micros(200);
         loop {
-            match Self::open(name.clone(), access) {
+            let left = || timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(start.elapsed()));
+            match Self::open_within(name.clone(), access, left().min(PATIENCE)) {
                 Err(Error::NotFound { .. }) => {}
                 result => return result,
             }
-            let waited = start.elapsed();
-            let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(waited));
+            let (waited, left) = (start.elapsed(), left());
             if left.is_zero() {
                 return Err(Error::TimedOut { name: name.to_string(), waited });
             }
@@ -210,6 +219,9 @@ impl Object {
 
     /// Maps the whole object.
     pub(crate) fn map(&self, access: Access) -> Result<Map, Error> {
+        if self.locks.is_forked() {
+            return Err(Error::Forked { name: self.name.to_string() });
+        }
         let len = self.header.total().and_then(|total| usize::try_from(total).ok());
         let len = len.ok_or_else(|| Error::TooLarge { name: self.name.to_string() })?;
         let map = Map::of(&self.file, len, access).map_err(Error::os("map", &self.name))?;
@@ -324,7 +336,8 @@ impl Found {
             (LIVE, true) if locked(ROLE_BYTE)? => Condition::Created,
             (LIVE, true) => Condition::Orphaned,
             (LIVE, false) if self.header.persistence == Persistence::Keep => Condition::Idle,
-            _ => Condition::Dead,
+            (LIVE, false) | (RETIRED, _) => Condition::Dead,
+            _ => return Err(Error::Corrupt { name: self.name.to_string(), field: "state" }),
         })
     }
 
@@ -471,33 +484,28 @@ impl Directory {
     /// Removes the object if it is dead.
     fn reclaim(&self, name: &str, dry_run: bool) -> Result<Option<Reclaimed>, Error> {
         let Ok(name) = Name::new(name) else { return Ok(None) };
-        let _lock = self.lock()?;
-        self.reclaim_locked(&name, dry_run)
-    }
-
-    fn reclaim_locked(&self, name: &Name, dry_run: bool) -> Result<Option<Reclaimed>, Error> {
-        let found = match Found::open(name, self, Access::Read) {
+        let lock = self.lock()?;
+        let found = match Found::open(&name, self, Access::Read) {
             Ok(Some(found)) => found,
             Ok(None) | Err(_) => return Ok(None),
         };
-        if found.condition()? != Condition::Dead {
+        if !found.condition().is_ok_and(|condition| condition == Condition::Dead) {
             return Ok(None);
         }
         if !dry_run {
             found.unlink(self)?;
         }
+        drop(lock); // before `found`: its memory is freed after others have the directory again
         Ok(Some(Reclaimed { name: name.to_string(), size: found.header.total().unwrap_or(0) }))
     }
 
-    /// Looks at some names in passing and reclaims the dead among them; the caller holds the lock. It is a courtesy:
-    /// what fails here is left to `gc`.
+    /// Looks at some names in passing and reclaims the dead among them. It is a courtesy: what fails here is left to
+    /// `gc`.
     fn sweep(&self) {
         let names = self.names().unwrap_or_default();
         let start = sys::random().map_or(0, |random| random as usize % names.len().max(1));
         for name in names.iter().cycle().skip(start).take(SWEEP.min(names.len())) {
-            if let Ok(name) = Name::new(name) {
-                let _ = self.reclaim_locked(&name, false);
-            }
+            let _ = self.reclaim(name, false);
         }
     }
 }

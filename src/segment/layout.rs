@@ -54,6 +54,12 @@ impl Layout {
         }
     }
 
+    /// Whether it ends in a flexible tail.
+    #[must_use]
+    pub const fn has_tail(self) -> bool {
+        self.element.is_some()
+    }
+
     /// The alignment in bytes.
     #[must_use]
     pub const fn align(self) -> usize {

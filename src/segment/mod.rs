@@ -7,9 +7,8 @@ mod shareable;
 
 pub use layout::Layout;
 pub use offset::Placed;
-pub(crate) use schema::type_name;
 pub use schema::{Schema, field_path};
-pub use shareable::{Bool, Shareable, Tail};
+pub use shareable::{Bool, PickTail, Shareable, Tail, TailIf};
 
 use crate::error::Error;
 use crate::object::{Object, Options, Origin, SCHEMA_MAX, ToName};

@@ -65,7 +65,7 @@ impl<T: Shareable + ?Sized> Deref for Placed<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the borrowed region keeps the mapping, and the borrow is exclusive in this process.
+        // SAFETY: the borrowed region keeps the mapping; who made this vouched for how else the bytes are used.
         unsafe { self.slot.get() }
     }
 }
@@ -105,12 +105,18 @@ impl RegionMut {
     /// Builds a `T` with `tail` elements at `offset`: zeroes its bytes and lets `init` fill them in.
     ///
     /// A raw region says nothing about what is in it, and nobody is kept from looking before it is complete: tell
-    /// the other process when it may use [`RegionMut::at`]. A [`Segment`](crate::Segment) does both.
+    /// the other process when it may use [`RegionMut::at`]. A [`Segment`](crate::Segment) does both, and needs no
+    /// `unsafe`.
     ///
     /// # Errors
     ///
     /// [`Error::OutOfBounds`] if it does not fit there or is not aligned, [`Error::TooLarge`].
-    pub fn place<T: Shareable + ?Sized>(
+    ///
+    /// # Safety
+    ///
+    /// Until it has returned, nobody uses these bytes through another mapping. From then on, and as long as anybody
+    /// uses the `T`, everybody uses them as this `T` at this offset, and nobody reads or writes them as bytes.
+    pub unsafe fn place<T: Shareable + ?Sized>(
         &mut self,
         offset: usize,
         tail: T::Tail,
@@ -118,20 +124,25 @@ impl RegionMut {
     ) -> Result<Placed<'_, T>, Error> {
         let mut slot = Slot::<T>::find(self, offset, tail)?;
         let len = T::LAYOUT.size(tail.to_len()).unwrap_or(0);
-        // SAFETY: `find` checked that `len` bytes lie there, and `&mut self` keeps this process's references out.
+        // SAFETY: `find` checked that `len` bytes lie there; `&mut self` keeps this mapping's references out, the
+        // caller those of others.
         unsafe { self.as_mut_ptr().add(offset).write_bytes(0, len) };
-        // SAFETY: `&mut self` keeps the mapping and every other reference of this process out until `init` is done.
+        // SAFETY: as above, until `init` is done.
         init(unsafe { slot.get_mut() });
         Ok(Placed { region: self, slot })
     }
 
-    /// The `T` with `tail` elements that was built at `offset`. Nothing checks that it was a `T`; whatever the bytes
-    /// are, they are a value of one.
+    /// The `T` with `tail` elements that was built at `offset`.
     ///
     /// # Errors
     ///
     /// As [`place`](Self::place).
-    pub fn at<T: Shareable + ?Sized>(&mut self, offset: usize, tail: T::Tail) -> Result<Placed<'_, T>, Error> {
+    ///
+    /// # Safety
+    ///
+    /// As long as anybody uses the `T`, everybody uses these bytes as this `T` at this offset, and nobody reads or
+    /// writes them as bytes.
+    pub unsafe fn at<T: Shareable + ?Sized>(&mut self, offset: usize, tail: T::Tail) -> Result<Placed<'_, T>, Error> {
         let slot = Slot::find(self, offset, tail)?;
         Ok(Placed { region: self, slot })
     }

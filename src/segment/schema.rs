@@ -29,12 +29,6 @@ pub fn field_path(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// The name of the type that a schema describes, or `None` for raw bytes or text that is no schema.
-pub(crate) fn type_name(schema: &str) -> Option<&str> {
-    let mut parts = schema.lines().next()?.split('\t');
-    (parts.next() == Some("")).then(|| parts.next()).flatten()
-}
-
 /// The fields in which two schemas differ, a line each. `theirs` comes from shared memory and may be any text.
 pub(crate) fn difference(theirs: &str, ours: &str) -> String {
     let (their_fields, our_fields) = (fields(theirs), fields(ours));

@@ -68,6 +68,24 @@ pub trait Tail: Copy + private::Sealed {
     fn from_len(len: u64) -> Option<Self>;
 }
 
+/// `usize` if `HAS`, else `()`: how the derive says [`Shareable::Tail`] without naming a private type.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct TailIf<const HAS: bool>;
+
+#[doc(hidden)]
+pub trait PickTail {
+    type Tail: Tail;
+}
+
+impl PickTail for TailIf<true> {
+    type Tail = usize;
+}
+
+impl PickTail for TailIf<false> {
+    type Tail = ();
+}
+
 mod private {
     /// Keeps `Tail` to the two types that Rust has.
     pub trait Sealed {}

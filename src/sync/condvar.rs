@@ -5,9 +5,10 @@
 
 use super::guard::{Locked, MutexGuard};
 use super::{Slices, spin};
-use crate::error::WaitError;
+use crate::error::{LockError, WaitError, Who};
 use crate::owner::{OwnerId, Sleep};
 use crate::prim::{self, AtomicU32, Ordering};
+use crate::region::Attachment;
 use std::time::Duration;
 
 /// Somebody sleeps on the word, or did.
@@ -42,9 +43,10 @@ impl Until {
     }
 
     /// Also when `peer`, who was to make the condition true, is dead or has closed the object.
+    /// [`OwnerId::NOBODY`] stands for no peer.
     #[must_use]
     pub fn or_peer_lost(mut self, peer: OwnerId) -> Self {
-        self.peer = Some(peer);
+        self.peer = (!peer.is_nobody()).then_some(peer);
         self
     }
 }
@@ -72,22 +74,18 @@ impl Condvar {
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`] or [`WaitError::PeerLost`] as `until` says, [`WaitError::Lock`] if the lock cannot be
-    /// taken again: it is held by somebody else when the time is over, or the object was retired. The lock is not
-    /// held then.
+    /// [`WaitError::TimedOut`] or [`WaitError::PeerLost`] as `until` says, [`WaitError::Lock`] if the object was
+    /// retired, this process is a fork, or the condition does not lie in the object. The lock is not held then.
     pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>, until: Until) -> Result<Locked<'a, T>, WaitError> {
-        let mut slices = Slices::new(until.timeout);
-        let attachment = guard.attachment;
-        let known = || until.peer.and_then(|peer| attachment.table().who(peer));
-        match self.sleep(guard, &mut slices, until)? {
+        let mut sleeper = Sleeper::new(guard.attachment, until);
+        match self.sleep(guard, &mut sleeper)? {
             (locked, Woken::Notified) => Ok(locked),
-            (_, Woken::TimedOut) => Err(WaitError::TimedOut { waited: slices.waited(), peer: known() }),
-            (_, Woken::PeerLost) => Err(WaitError::PeerLost { peer: known() }),
+            (_, woken) => Err(sleeper.error(woken)),
         }
     }
 
     /// Waits as long as `condition` holds of what the lock guards. It is looked at only under the lock, and once more
-    /// before giving up.
+    /// before giving up, unless somebody else holds the lock when the time is over.
     ///
     /// If the lock's holder dies meanwhile, [`Locked::OwnerDied`] is returned without looking at the condition:
     /// repair, and look yourself.
@@ -101,20 +99,15 @@ impl Condvar {
         until: Until,
         mut condition: impl FnMut(&mut T) -> bool,
     ) -> Result<Locked<'a, T>, WaitError> {
-        let mut slices = Slices::new(until.timeout);
-        let attachment = guard.attachment;
-        let known = || until.peer.and_then(|peer| attachment.table().who(peer));
+        let mut sleeper = Sleeper::new(guard.attachment, until);
         while condition(&mut guard) {
-            let (locked, woken) = self.sleep(guard, &mut slices, until)?;
+            let (locked, woken) = self.sleep(guard, &mut sleeper)?;
             guard = match locked {
                 Locked::Clean(guard) => guard,
                 died => return Ok(died),
             };
             if woken != Woken::Notified && condition(&mut guard) {
-                return Err(match woken {
-                    Woken::PeerLost => WaitError::PeerLost { peer: known() },
-                    _ => WaitError::TimedOut { waited: slices.waited(), peer: known() },
-                });
+                return Err(sleeper.error(woken));
             }
         }
         Ok(Locked::Clean(guard))
@@ -125,9 +118,12 @@ impl Condvar {
         // The mark stays: others may sleep on.
         let before = self.advance(SLEEPERS);
         if before & SLEEPERS != 0 && prim::wake(&self.word, 1) == 0 {
-            // Nobody slept: the next notifier need not try, unless somebody came meanwhile and changed the word.
+            // Nobody slept: the next notifier need not try. Somebody who has found the mark since and gone to sleep
+            // on it is woken to set it again.
             let now = (before | SLEEPERS).wrapping_add(2);
-            let _ = self.word.compare_exchange(now, now & !SLEEPERS, Ordering::Relaxed, Ordering::Relaxed);
+            if self.word.compare_exchange(now, now & !SLEEPERS, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                prim::wake(&self.word, u32::MAX);
+            }
         }
     }
 
@@ -157,8 +153,7 @@ impl Condvar {
     fn sleep<'a, T: ?Sized>(
         &self,
         guard: MutexGuard<'a, T>,
-        slices: &mut Slices,
-        until: Until,
+        sleeper: &mut Sleeper<'a>,
     ) -> Result<(Locked<'a, T>, Woken), WaitError> {
         let (mutex, attachment) = (guard.mutex, guard.attachment);
         let offset = attachment.offset_of(&self.word)? as u64;
@@ -168,7 +163,7 @@ impl Condvar {
         guard.unlock();
         let mut woken = spin(notified);
         while woken.is_none() {
-            let Some(slice) = slices.next() else {
+            let Some(slice) = sleeper.slices.next() else {
                 woken = Some(Woken::TimedOut);
                 break;
             };
@@ -178,17 +173,47 @@ impl Condvar {
                 attachment.set_sleep(Some(Sleep::Condition(offset)));
                 prim::wait(&self.word, marked, slice);
                 attachment.set_sleep(None);
+                sleeper.slices.grow();
             }
             woken = notified();
             if woken.is_none() {
                 attachment.check()?;
-                woken = until.peer.filter(|peer| attachment.is_dead(*peer)).map(|_| Woken::PeerLost);
+                woken = sleeper.until.peer.filter(|peer| attachment.is_dead(*peer)).map(|_| Woken::PeerLost);
             }
         }
         let woken = woken.unwrap_or(Woken::Notified);
-        // A wait that has failed already does not wait for the lock as well.
-        let left = if woken == Woken::Notified { slices.left() } else { Some(Duration::ZERO) };
-        let locked = mutex.acquire(attachment, left)?;
-        Ok((locked, woken))
+        match mutex.acquire(attachment, sleeper.slices.left()) {
+            Ok(locked) => Ok((locked, woken)),
+            Err(LockError::TimedOut { holder, .. }) => {
+                sleeper.holder = holder;
+                Err(sleeper.error(if woken == Woken::PeerLost { woken } else { Woken::TimedOut }))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// One wait, over all its sleeps.
+struct Sleeper<'a> {
+    attachment: &'a Attachment,
+    until: Until,
+    slices: Slices,
+    /// Who held the lock when the time was over.
+    holder: Option<Who>,
+}
+
+impl<'a> Sleeper<'a> {
+    fn new(attachment: &'a Attachment, until: Until) -> Self {
+        Self { attachment, until, slices: Slices::new(until.timeout), holder: None }
+    }
+
+    #[cold]
+    fn error(&mut self, woken: Woken) -> WaitError {
+        let object = self.attachment.name();
+        let peer = self.until.peer.and_then(|peer| self.attachment.table().who(peer));
+        match woken {
+            Woken::PeerLost => WaitError::PeerLost { object, peer },
+            _ => WaitError::TimedOut { object, waited: self.slices.waited(), peer: self.holder.take().or(peer) },
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::condvar::Condvar;
 use super::mutex::Mutex;
+use crate::prim::AtomicU64;
 use crate::region::Attachment;
 use crate::segment::{Layout, Schema, Shareable, field_path};
 use std::cell::UnsafeCell;
@@ -29,16 +30,18 @@ impl<T> Data<T> {
     }
 }
 
+const WORD: Layout = Layout::of::<AtomicU64>();
+
 // SAFETY: `repr(C)` of an atomic word and a `Shareable` value, which changes only under the lock, and that works
 // between processes; every byte pattern is a value. The tail of `T` is the tail of `Mutex<T>`, so the cast keeps
 // address and metadata.
 unsafe impl<T: Shareable + ?Sized> Shareable for Mutex<T> {
     type Tail = T::Tail;
-    const LAYOUT: Layout = Layout::EMPTY.with(Layout::of::<u64>()).with(T::LAYOUT);
+    const LAYOUT: Layout = Layout::EMPTY.with(WORD).with(T::LAYOUT);
 
     fn describe(schema: &mut Schema, path: &str, offset: usize) {
         schema.line(path, "mutex", offset, size_of::<u64>());
-        let data = Layout::EMPTY.with(Layout::of::<u64>()).next_offset(T::LAYOUT);
+        let data = Layout::EMPTY.with(WORD).next_offset(T::LAYOUT);
         T::describe(schema, &field_path(path, "data"), offset + data);
     }
 

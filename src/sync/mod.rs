@@ -41,16 +41,19 @@ impl Slices {
     }
 
     /// The next sleep, or `None` when the time is over.
-    fn next(&mut self) -> Option<Duration> {
-        let left = self.left().unwrap_or(Duration::MAX);
-        let slice = self.next.min(left);
-        self.next = (self.next * 2).min(LONGEST_SLICE);
+    fn next(&self) -> Option<Duration> {
+        let slice = self.next.min(self.left().unwrap_or(Duration::MAX));
         (!slice.is_zero()).then_some(slice)
+    }
+
+    /// Makes the next sleep longer, after one.
+    fn grow(&mut self) {
+        self.next = (self.next * 2).min(LONGEST_SLICE);
     }
 }
 
-/// Spins for about 2 us at most until `done` has an answer. The budget adapts: where spinning never helps (one core,
-/// or both sides on the same one) it shrinks to a few rounds, and grows again as soon as it does help.
+/// Spins for a few microseconds at most until `done` has an answer. The budget adapts: where spinning never helps (one
+/// core, or both sides on the same one) it shrinks to a few rounds, and grows again as soon as it does help.
 fn spin<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
     const MOST: u32 = 256;
     const LEAST: u32 = 4;

@@ -209,26 +209,28 @@ impl<T: ?Sized> Mutex<T> {
             };
             let owner = OwnerId::in_word(seen);
             if is_held(attachment.place_of(word, owner)) {
-                return Err(LockError::AlreadyLocked);
+                return Err(LockError::AlreadyLocked { object: attachment.name() });
             }
             if owner != holder.0 {
                 holder = (owner, Instant::now());
             }
-            let awaited = seen | WAITERS;
-            if seen != awaited && word.compare_exchange(seen, awaited, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-                continue;
-            }
             let Some(slice) = slices.next() else {
                 return Err(LockError::TimedOut {
+                    object: attachment.name(),
                     waited: slices.waited(),
                     held_for: holder.1.elapsed(),
                     holder: attachment.table().who(owner),
                     cycle: cycle(attachment, owner),
                 });
             };
+            let awaited = seen | WAITERS;
+            if seen != awaited && word.compare_exchange(seen, awaited, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+                continue;
+            }
             attachment.set_sleep(Some(Sleep::Lock(offset as u64)));
             prim::wait_low(word, awaited as u32, slice);
             attachment.set_sleep(None);
+            slices.grow();
             waiters = WAITERS;
             attachment.check()?;
         }
@@ -275,24 +277,25 @@ fn cycle(attachment: &Attachment, mut owner: OwnerId) -> Vec<Who> {
     if owner == attachment.me() { names } else { Vec::new() }
 }
 
-/// Takes two locks of one object in the order of their offsets, whichever comes first: whoever takes several locks
-/// only like this cannot be in a deadlock over them.
+/// Takes two locks of one object in the order of their offsets, whichever comes first, waiting at most for `timeout`
+/// for each (for ever if `None`): whoever takes several locks only like this cannot be in a deadlock over them.
 ///
 /// # Errors
 ///
-/// As [`Mutex::lock`]; [`LockError::AlreadyLocked`] also if they are the same. Neither is held then.
+/// As [`Mutex::lock_timeout`]; [`LockError::AlreadyLocked`] also if they are the same. Neither is held then.
 pub fn lock_both<'a, A: ?Sized, B: ?Sized>(
     a: &'a Mutex<A>,
     b: &'a Mutex<B>,
     by: &'a impl Attached,
+    timeout: Option<Duration>,
 ) -> Result<(Locked<'a, A>, Locked<'a, B>), LockError> {
     let attachment = by.region().attachment();
     if attachment.offset_of(&a.word)? <= attachment.offset_of(&b.word)? {
-        let a = a.lock(by)?;
-        Ok((a, b.lock(by)?))
+        let a = a.acquire(attachment, timeout)?;
+        Ok((a, b.acquire(attachment, timeout)?))
     } else {
-        let b = b.lock(by)?;
-        Ok((a.lock(by)?, b))
+        let b = b.acquire(attachment, timeout)?;
+        Ok((a.acquire(attachment, timeout)?, b))
     }
 }
 

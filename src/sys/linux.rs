@@ -145,8 +145,15 @@ pub(crate) fn file_system(file: &Fd) -> io::Result<FileSystem> {
 
 pub(crate) fn reserve(file: &Fd, len: u64) -> io::Result<()> {
     let len = libc::off_t::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-    // SAFETY: the call takes no pointers.
-    retry(|| unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) }).map(drop)
+    // In pieces: a signal makes tmpfs give back all of the call it interrupts, and with one call for everything a
+    // profiler's timer could keep it from ever ending.
+    const PIECE: libc::off_t = 32 << 20;
+    for start in (0..len).step_by(PIECE as usize) {
+        let piece = PIECE.min(len - start);
+        // SAFETY: the call takes no pointers.
+        retry(|| unsafe { libc::fallocate(file.as_raw_fd(), 0, start, piece) })?;
+    }
+    Ok(())
 }
 
 pub(crate) fn set_len(file: &Fd, len: u64) -> io::Result<()> {
@@ -183,7 +190,15 @@ fn group_memory() -> Option<u64> {
     let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let headroom = |group: &Path| {
         let group = Path::new("/sys/fs/cgroup").join(group);
-        Some(number(group.join("memory.max"))?.saturating_sub(number(group.join("memory.current"))?))
+        let used = number(group.join("memory.current"))?;
+        // What the kernel gives up by itself when memory is asked for: mostly the cache of files that were read.
+        let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+        let reclaimable = ["active_file ", "inactive_file ", "slab_reclaimable "];
+        let reclaimable = stat.lines().filter_map(|line| {
+            let value = reclaimable.iter().find_map(|key| line.strip_prefix(key))?;
+            value.parse::<u64>().ok()
+        });
+        Some(number(group.join("memory.max"))?.saturating_sub(used.saturating_sub(reclaimable.sum())))
     };
     Path::new(own).ancestors().filter_map(headroom).min()
 }
@@ -217,8 +232,11 @@ impl LockRegistry {
 
     fn enter(&self) {
         // ORDERING: Acquire pairs with the Release in `leave`: entries are seen as the last holder left them.
+        let mut rounds = 0_u32;
         while self.busy.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            std::thread::yield_now();
+            // The holder may be of a lower priority: yielding alone would never let it run.
+            rounds = rounds.saturating_add(1);
+            if rounds < 100 { std::thread::yield_now() } else { std::thread::sleep(Duration::from_micros(50)) }
         }
     }
 
@@ -258,6 +276,17 @@ extern "C" fn after_fork_in_child() {
     });
     FORKS.fetch_add(1, Ordering::Relaxed);
     LOCKS.leave();
+}
+
+/// A lock of one byte.
+fn flock(kind: libc::c_int, start: libc::off_t) -> libc::flock {
+    // SAFETY: all-zero bytes are a valid `flock`, a plain C struct.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = start;
+    lock.l_len = 1;
+    lock
 }
 
 /// Installs the fork handlers once; the caller is inside `LOCKS`.
@@ -314,12 +343,8 @@ impl LockFd {
     }
 
     fn lock(&self, command: libc::c_int, kind: libc::c_int, byte: u64) -> io::Result<libc::flock> {
-        // SAFETY: all-zero bytes are a valid `flock`, a plain C struct.
-        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-        lock.l_type = kind as libc::c_short;
-        lock.l_whence = libc::SEEK_SET as libc::c_short;
-        lock.l_start = libc::off_t::try_from(byte).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        lock.l_len = 1;
+        let start = libc::off_t::try_from(byte).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let mut lock = flock(kind, start);
         let fd = self.file()?.as_raw_fd();
         // SAFETY: `lock` is valid for reads and writes for the duration of the call.
         retry(|| unsafe { libc::fcntl(fd, command, &raw mut lock) })?;
@@ -362,11 +387,11 @@ impl LockFd {
 
     /// The process that holds `try_lock_whole`, if the system shows it.
     pub(crate) fn whole_lock_holder(&self) -> Option<u32> {
-        let (_, inode) = meta(self.file().ok()?).ok()?.identity;
-        let wanted = format!(":{inode}");
+        let (device, inode) = meta(self.file().ok()?).ok()?.identity;
+        let wanted = format!("{:02x}:{:02x}:{inode}", libc::major(device), libc::minor(device));
         fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let flock = fields.get(1) == Some(&"FLOCK") && fields.get(5)?.ends_with(&wanted);
+            let flock = fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&wanted.as_str());
             flock.then(|| fields.get(4)?.parse().ok()).flatten()
         })
     }
@@ -382,7 +407,16 @@ impl Drop for LockFd {
                     slot.store(-1, Ordering::Relaxed);
                 }
             });
-            // SAFETY: this is the only drop, and `file` refuses nothing after it because nothing comes after it.
+            // Closing would do if nobody else had the opening; a child made by a raw `clone`, or one that has not yet
+            // reached its `exec`, has. What cannot be unlocked is closed all the same.
+            let mut all: libc::flock = flock(libc::F_UNLCK, 0);
+            all.l_len = 0;
+            // SAFETY: `all` is valid for reads for the duration of the first call; the second takes no pointers.
+            unsafe {
+                libc::fcntl(fd, libc::F_OFD_SETLK, &raw mut all);
+                libc::flock(fd, libc::LOCK_UN);
+            }
+            // SAFETY: this is the only drop, and nothing uses the file after it.
             unsafe { std::mem::ManuallyDrop::drop(&mut self.fd) };
         }
         LOCKS.leave();

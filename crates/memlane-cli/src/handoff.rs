@@ -126,7 +126,7 @@ fn lock(shared: &Segment<Handoff>, patience: Patience) -> Result<Result<Guard<'_
         let Some(time) = patience.next() else { return Ok(Err(Event::TimedOut(None))) };
         match shared.frame.lock_timeout(shared, time) {
             Ok(locked) => return Ok(Ok(whole(locked))),
-            Err(LockError::Retired) => return Ok(Err(Event::Retired)),
+            Err(LockError::Retired { .. }) => return Ok(Err(Event::Retired)),
             Err(LockError::TimedOut { holder, .. }) if patience.next().is_none() => {
                 return Ok(Err(Event::TimedOut(holder)));
             }
@@ -158,13 +158,12 @@ fn wait(
             return Ok(Event::Stopped);
         }
         let Some(time) = patience.next() else { return Ok(Event::TimedOut(shared.region().who(other))) };
-        let until = Until::timeout(time);
-        let until = if other.is_nobody() { until } else { until.or_peer_lost(other) };
+        let until = Until::timeout(time).or_peer_lost(other);
         // A new peer is a reason to look again: from then on it is its death that counts.
         match condition.wait_while(frame, until, |frame| !there(frame) && peer(frame) == other) {
             Ok(locked) => drop(whole(locked)),
-            Err(WaitError::PeerLost { peer }) => return Ok(Event::Lost(peer)),
-            Err(WaitError::Lock(LockError::Retired)) => return Ok(Event::Retired),
+            Err(WaitError::PeerLost { peer, .. }) => return Ok(Event::Lost(peer)),
+            Err(WaitError::Lock(LockError::Retired { .. })) => return Ok(Event::Retired),
             Err(WaitError::TimedOut { .. } | WaitError::Lock(LockError::TimedOut { .. })) => {}
             Err(error) => return Err(error.into()),
         }

@@ -52,24 +52,40 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
     let layout = layouts.iter().fold(quote!(::memlane::Layout::EMPTY), |layout, field| quote!(#layout.with(#field)));
     let mut before = quote!(::memlane::Layout::EMPTY);
     let mut describe = Vec::new();
-    for (field, field_layout) in fields.iter().zip(&layouts) {
+    for (index, (field, field_layout)) in fields.iter().zip(&layouts).enumerate() {
         let (ident, ty) = (&field.ident, &field.ty);
+        // The offset of an unsized field cannot be asked for.
+        let check = (index < init.len()).then(|| {
+            quote!(assert!(offset == ::core::mem::offset_of!(#name #type_generics, #ident), "the layout is not repr(C)");)
+        });
         let field_name = ident.as_ref().map(ToString::to_string).unwrap_or_default();
         describe.push(quote! {
             <#ty as ::memlane::Shareable>::describe(
                 schema,
                 &::memlane::field_path(path, #field_name),
-                offset + const { #before.next_offset(#field_layout) },
+                offset + const {
+                    let offset = #before.next_offset(#field_layout);
+                    #check
+                    offset
+                },
             );
         });
         before = quote!(#before.with(#field_layout));
     }
 
+    // Naming the last field's type in an associated type would demand that it is as public as the struct; asking for
+    // a constant of it does not. In a generic struct a constant cannot be asked for there.
+    let tail = if input.generics.params.is_empty() {
+        quote!(<::memlane::TailIf<{ <#last_type as ::memlane::Shareable>::LAYOUT.has_tail() }> as ::memlane::PickTail>::Tail)
+    } else {
+        quote!(<#last_type as ::memlane::Shareable>::Tail)
+    };
+
     Ok(quote! {
         // SAFETY: the struct is `repr(C)` and all its fields are `Shareable`; the layout is computed by the rules of
         // `repr(C)`. The tail of the last field is the tail of the struct, so the cast keeps address and metadata.
         unsafe impl #impl_generics ::memlane::Shareable for #name #type_generics where #(#predicates,)* {
-            type Tail = <#last_type as ::memlane::Shareable>::Tail;
+            type Tail = #tail;
             const LAYOUT: ::memlane::Layout = #layout;
 
             fn describe(schema: &mut ::memlane::Schema, path: &str, offset: usize) {
@@ -97,7 +113,7 @@ fn fields(input: &DeriveInput) -> Result<Vec<&Field>, Error> {
     }
 }
 
-/// Refuses anything but `#[repr(C)]`, with or without `align`.
+/// Refuses anything but `#[repr(C)]` alone.
 fn require_repr_c(input: &DeriveInput) -> Result<(), Error> {
     let mut c = false;
     for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("repr")) {
