@@ -21,6 +21,8 @@ pub(crate) struct Directory {
 impl Directory {
     /// Opens and checks `path`. The user's own directory is made when it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        // A link is followed, O_NOFOLLOW or not, when a slash comes after it.
+        let path = path.components().as_path();
         let refuse = |reason: String| Error::Directory { path: path.to_owned(), reason };
         let (own_path, own) = default_directory();
         let own = own && path == own_path;
