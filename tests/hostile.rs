@@ -354,7 +354,7 @@ fn garble(random: &mut Random, file: &File, words: &[u64], state_too: bool) {
         1 => u64::MAX,
         2 => 1 << random.below(64),
         3 => random.below(300),
-        4..7 => words[random.below(words.len() as u64) as usize] ^ (random.below(4) / 3 << (16 * random.below(4))),
+        4..7 => words[random.below(words.len() as u64) as usize] ^ ((random.below(4) / 3) << (16 * random.below(4))),
         _ => random.next(),
     };
     let size = [1, 4, 8, 8][random.below(4) as usize].min((DATA + size_of::<Victim>() as u64 - offset) as usize);
