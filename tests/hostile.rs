@@ -30,6 +30,7 @@ const SCHEMA: u64 = TABLE + 64 * SLOTS as u64;
 const DATA: u64 = 12_288;
 const WORD: u64 = DATA + offset_of!(Victim, state) as u64;
 const DIRTY: u64 = 1 << 30;
+const OWNER: u64 = 0xffff_ffff_0000_ffff;
 
 #[derive(Debug, Shareable)]
 #[repr(C)]
@@ -366,7 +367,9 @@ fn lock_as_foretold(target: &Target) -> &'static str {
     let (word, state) = (u64_at(&target.file, WORD), u64_at(&target.file, STATE) as u32);
     let (slot, generation) = ((word & 0xffff) as usize, (word >> 32) as u32);
     let in_table = |slot: usize| u64_at(&target.file, TABLE + 64 * slot as u64) as u32;
-    let names_us = target.words.iter().any(|ours| ours & 0xffff == word & 0xffff);
+    // Of our own slot only our own generation is known to live; of another slot whatever the table says.
+    let [mine, peer] = target.words;
+    let names_us = (word ^ mine) & OWNER == 0 || (word ^ peer) & 0xffff == 0;
     let foretold = match slot {
         _ if state != 0 => "retired",
         0 if word & DIRTY == 0 => "clean",
