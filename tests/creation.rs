@@ -66,6 +66,7 @@ fn child() {
             hear();
             drop(frame);
         }
+        "come and go" => come_and_go(number(0)),
         "work" => work(number(0)),
         "collect" => collect(),
         other => panic!("no role {other}"),
@@ -173,6 +174,35 @@ fn a_creator_killed_at_any_time_of_its_first_15_ms_leaves_nothing_in_the_way() {
         }
     }
     println!("{kills} kills, {named} of them after the object had its name");
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The last user and the next one
+
+/// Says how often it created the object.
+fn come_and_go(count: u64) {
+    let mut created = 0;
+    for _ in 0..count {
+        let mine = SharedMemory::open_or_create("cam", 16, &Options::new()).expect("one or the other");
+        let found = SharedMemory::open("cam").map(|found| found.id());
+        assert!(matches!(found, Ok(id) if id == mine.id()), "the name of a living object leads to {found:?}");
+        created += u64::from(mine.origin() == Origin::Created);
+    }
+    say(&created.to_string());
+}
+
+#[test]
+fn nobody_joins_an_object_that_its_last_user_takes_the_name_of() {
+    const USERS: u64 = 3;
+    let count = times(5_000, 100_000);
+    let dir = Dir::new();
+    let mut users: Vec<Child> = (0..USERS).map(|_| spawn(dir.path(), "come and go", &[&count.to_string()])).collect();
+    let created = users.iter_mut().map(|user| user.hear().expect("it found nothing wrong"));
+    let created: u64 = created.map(|number| number.parse::<u64>().expect("a number")).sum();
+    users.into_iter().for_each(|user| assert!(user.finish().success()));
+    assert_eq!(dir.files(), [""; 0]);
+    println!("{} attaches of {USERS} processes to {created} objects, one after the other", USERS * count);
+    assert!(created > 100 && created < USERS * count, "no race: {created}");
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -21,11 +21,11 @@ pub(crate) struct Directory {
 impl Directory {
     /// Opens and checks `path`. The user's own directory is made when it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        // Without a slash at the end, behind which a link would be followed.
-        let path = &path.components().collect::<PathBuf>();
+        // A link is followed, O_NOFOLLOW or not, when a slash comes after it.
+        let path = path.components().as_path();
         let refuse = |reason: String| Error::Directory { path: path.to_owned(), reason };
         let (own_path, own) = default_directory();
-        let own = own && *path == own_path;
+        let own = own && path == own_path;
         let fd = match sys::open_directory(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && own => match sys::make_directory(path, 0o700) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refuse(error.to_string())),

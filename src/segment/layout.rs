@@ -48,7 +48,9 @@ impl Layout {
     pub const fn with(self, field: Self) -> Self {
         assert!(self.element.is_none(), "only the last field may be a flexible tail");
         let align = if field.align > self.align { field.align } else { self.align };
-        match self.next_offset(field).checked_add(field.size) {
+        // A field ends where its own padding ends, but for a tail, which starts before that.
+        let size = if field.element.is_none() { field.base_size() } else { field.size };
+        match self.next_offset(field).checked_add(size) {
             Some(size) => Self { size, align, element: field.element },
             None => panic!("the struct is larger than the address space"),
         }
