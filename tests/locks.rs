@@ -22,7 +22,7 @@ struct Shared {
     other: Mutex<u64>,
 }
 
-#[derive(Debug, Shareable)]
+#[derive(Shareable)]
 #[repr(C)]
 struct State {
     value: u64,

@@ -15,6 +15,7 @@ use crate::object::{Object, Options, Origin, SCHEMA_MAX, ToName};
 use crate::region::{Attached, RegionMut, header_of, open_or_create};
 use crate::sys::Access;
 use offset::Slot;
+use std::fmt;
 use std::time::Duration;
 
 /// A shared memory object that holds one `T`: it is there whole, and of that type, or it cannot be opened.
@@ -42,10 +43,15 @@ use std::time::Duration;
 /// assert_eq!(log.lines.len(), 1024);
 /// # Ok::<(), memlane::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Segment<T: Shareable + ?Sized> {
     slot: Slot<T>,
     region: RegionMut,
+}
+
+impl<T: Shareable + ?Sized> fmt::Debug for Segment<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment").field("slot", &self.slot).field("region", &self.region).finish()
+    }
 }
 
 impl<T: Shareable + ?Sized> Segment<T> {

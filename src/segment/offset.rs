@@ -55,10 +55,15 @@ impl<T: ?Sized> fmt::Debug for Slot<T> {
 }
 
 /// A value at an offset of a raw region, and the right to lock what is in it.
-#[derive(Debug)]
 pub struct Placed<'a, T: ?Sized> {
     region: &'a mut RegionMut,
     slot: Slot<T>,
+}
+
+impl<T: ?Sized> fmt::Debug for Placed<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Placed").field("slot", &self.slot).field("region", &self.region).finish()
+    }
 }
 
 impl<T: Shareable + ?Sized> Deref for Placed<'_, T> {

@@ -169,13 +169,18 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for OwnerDied<'_, T> {
 }
 
 /// A lock that was taken: in good order, or from a holder that died.
-#[derive(Debug)]
 #[must_use = "the lock is given back as soon as this is dropped"]
 pub enum Locked<'a, T: ?Sized> {
     /// The data is complete.
     Clean(MutexGuard<'a, T>),
     /// The last holder died while it held the lock.
     OwnerDied(OwnerDied<'a, T>),
+}
+
+impl<T: ?Sized> fmt::Debug for Locked<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Self::Clean(_)) { "Clean" } else { "OwnerDied" })
+    }
 }
 
 impl<'a, T: ?Sized> Locked<'a, T> {
