@@ -53,7 +53,7 @@ impl fmt::Display for Summary {
         let latency = |nanoseconds| Micros(Duration::from_nanos(nanoseconds));
         writeln!(
             f,
-            "latency     p50 {}   p99 {}   max {}   (from offered to in the receiver's hands, nothing copied)",
+            "latency     p50 {}   p99 {}   max {}   (offered to received, nothing copied)",
             latency(self.p50_ns),
             latency(self.p99_ns),
             latency(self.max_ns)
