@@ -7,6 +7,7 @@ use common::{Dir, hear, role, say, spawn};
 use memlane::{
     Condvar, LockError, Locked, Mutex, Name, Options, OwnerId, Segment, Shareable, Until, WaitError, lock_both,
 };
+use std::sync::Barrier;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -294,11 +295,14 @@ fn a_wait_ends_when_the_peer_dies_and_names_it() {
 fn retiring_ends_every_wait() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
+    let locked = Barrier::new(2);
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            locked.wait();
             shared.changed.wait_while(state, Until::forever(), |_| true).map(drop)
         });
+        locked.wait();
         memlane::retire(dir.name("m")).expect("it is there");
         assert!(matches!(waiter.join().expect("no panic"), Err(WaitError::Lock(LockError::Retired))));
     });
