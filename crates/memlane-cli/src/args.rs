@@ -19,7 +19,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 timed out, 4 no such object.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Hand pictures from one process to another, check every byte, and report how fast it was
+    /// Send pictures from one process to another, check every byte, report the speed
     Demo(Demo),
     /// The receiving process of the demo
     #[command(hide = true)]
@@ -95,7 +95,8 @@ pub(crate) struct Send {
 pub(crate) struct Recv {
     /// The name to receive from
     pub(crate) name: String,
-    /// The folder to write PNG files to; without it, images are received and not kept
+    /// The folder to write PNG files to, named by image number; files of that name are replaced. Without it, images
+    /// are received and not kept
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// End after this many images [default: when the sender is done]

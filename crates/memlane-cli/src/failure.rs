@@ -1,5 +1,6 @@
 //! Why a command failed: one line for people, one number for scripts.
 
+use crate::report::tell;
 use memlane::{Error, LockError, WaitError};
 use std::fmt;
 use std::io;
@@ -28,7 +29,7 @@ impl Failure {
     /// Says why on standard error, and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         if !self.message.is_empty() {
-            eprintln!("memlane: {}", self.message);
+            tell(self.message);
         }
         self.code.into()
     }

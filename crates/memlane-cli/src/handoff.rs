@@ -14,7 +14,7 @@ use crate::picture::{Format, Shape, Source};
 use crate::stop::{GLANCE, stopped};
 use memlane::{
     Bool, Condvar, Error, LockError, Locked, Mutex, MutexGuard, Name, Options, Origin, OwnerId, Segment, Shareable,
-    Until, WaitError, Who,
+    SharedMemory, Until, WaitError, Who,
 };
 use std::sync::atomic::{Ordering, compiler_fence};
 use std::time::{Duration, Instant};
@@ -92,10 +92,18 @@ impl Patience {
         Self { start: Instant::now(), timeout }
     }
 
-    /// The next piece of waiting, after which to look around; `None` when the time is over.
-    fn next(self) -> Option<Duration> {
-        let left = self.timeout.map_or(GLANCE, |timeout| timeout.saturating_sub(self.start.elapsed()).min(GLANCE));
-        (!left.is_zero()).then_some(left)
+    /// The next piece of waiting, after which to look around; zero when the time is over.
+    fn next(self) -> Duration {
+        self.timeout.map_or(GLANCE, |timeout| timeout.saturating_sub(self.start.elapsed()).min(GLANCE))
+    }
+
+    /// The same as a patience of its own.
+    fn piece(self) -> Self {
+        Self::new(Some(self.next()))
+    }
+
+    fn is_over(self) -> bool {
+        self.next().is_zero()
     }
 }
 
@@ -104,6 +112,8 @@ impl Patience {
 pub(crate) enum Event {
     /// What was waited for is there.
     There,
+    /// The sender has ended in good order, and nothing is left to receive.
+    Done,
     /// The other side was killed.
     Lost(Option<Who>),
     /// The time is over; who kept us waiting, if somebody did.
@@ -120,17 +130,17 @@ fn whole(locked: Locked<'_, Frame>) -> Guard<'_> {
     locked.or_repair(Frame::repair)
 }
 
-/// Takes the frame, or says what came between.
+/// Takes the frame, or says what came between. When the time is over the lock is still asked for once: only who has it
+/// can see who is to blame.
 fn lock(shared: &Segment<Handoff>, patience: Patience) -> Result<Result<Guard<'_>, Event>, Failure> {
     loop {
-        let Some(time) = patience.next() else { return Ok(Err(Event::TimedOut(None))) };
-        match shared.frame.lock_timeout(shared, time) {
+        match shared.frame.lock_timeout(shared, patience.next()) {
             Ok(locked) => return Ok(Ok(whole(locked))),
             Err(LockError::Retired { .. }) => return Ok(Err(Event::Retired)),
-            Err(LockError::TimedOut { holder, .. }) if patience.next().is_none() => {
+            Err(LockError::TimedOut { .. }) if stopped() => return Ok(Err(Event::Stopped)),
+            Err(LockError::TimedOut { holder, .. }) if patience.is_over() => {
                 return Ok(Err(Event::TimedOut(holder)));
             }
-            Err(LockError::TimedOut { .. }) if stopped() => return Ok(Err(Event::Stopped)),
             Err(LockError::TimedOut { .. }) => {}
             Err(error) => return Err(error.into()),
         }
@@ -157,8 +167,11 @@ fn wait(
         if stopped() {
             return Ok(Event::Stopped);
         }
-        let Some(time) = patience.next() else { return Ok(Event::TimedOut(shared.region().who(other))) };
-        let until = Until::timeout(time).or_peer_lost(other);
+        if patience.is_over() {
+            let (who, lost) = (shared.region().who(other), !other.is_nobody() && !shared.region().is_alive(other));
+            return Ok(if lost { Event::Lost(who) } else { Event::TimedOut(who) });
+        }
+        let until = Until::timeout(patience.next()).or_peer_lost(other);
         // A new peer is a reason to look again: from then on it is its death that counts.
         match condition.wait_while(frame, until, |frame| !there(frame) && peer(frame) == other) {
             Ok(locked) => drop(whole(locked)),
@@ -186,6 +199,18 @@ pub(crate) struct Delivered {
     pub(crate) good: bool,
 }
 
+/// Why nobody processes the image at present.
+#[derive(Debug)]
+pub(crate) enum Absence {
+    /// The receiver was killed.
+    Killed(Option<Who>),
+    /// No receiver has come yet; said again and again.
+    Nobody,
+}
+
+/// How long to wait for the frame for what is good to do, but not needed.
+const COURTESY: Duration = Duration::from_secs(2);
+
 /// The sending side.
 pub(crate) struct Sender {
     shared: Segment<Handoff>,
@@ -194,16 +219,17 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// Creates the object, for images of up to `capacity` bytes, or takes it over from a sender that was killed.
-    pub(crate) fn create(name: &Name, capacity: usize) -> Result<Self, Failure> {
-        let shared =
-            Segment::<Handoff>::create(name, capacity, &Options::new(), |_| ()).map_err(|error| match error {
-                Error::AlreadyExists { creator: Some(creator), .. } => {
-                    Failure::failed(format!("{creator} sends to '{name}' already: wait until it is done, or end it"))
-                }
-                error => error.into(),
-            })?;
+    pub(crate) fn create(name: &Name, capacity: usize, patience: Patience) -> Result<Self, Failure> {
+        let last = last_sequence(name);
+        let start = |shared: &mut Handoff| shared.frame.get_mut().sequence = last;
+        let shared = Segment::create(name, capacity, &Options::new(), start).map_err(|error| match error {
+            Error::AlreadyExists { creator: Some(creator), .. } => {
+                Failure::failed(format!("{creator} sends to '{name}' already: wait until it is done, or end it"))
+            }
+            error => error.into(),
+        })?;
         let sender = Self { shared, name: name.clone() };
-        let mut frame = whole(sender.shared.frame.lock(&sender.shared)?);
+        let mut frame = sender.lock(patience)?;
         frame.sender = sender.shared.region().owner();
         frame.done = Bool::new(false);
         drop(frame);
@@ -217,18 +243,22 @@ impl Sender {
     }
 
     /// Waits until somebody is there to receive.
-    pub(crate) fn wait_for_receiver(&self, patience: Patience) -> Result<(), Failure> {
-        self.until(patience, &mut |_| Ok(()), |frame| !frame.receiver.is_nobody())
+    pub(crate) fn wait_for_receiver(
+        &self,
+        patience: Patience,
+        mut absent: impl FnMut(Absence) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.until(patience, &mut absent, |frame| !frame.receiver.is_nobody())
     }
 
     /// Puts a picture into shared memory and waits until it was processed, if need be by one receiver after the
-    /// other: `lost` is told of each that was killed before it said so.
+    /// other: `absent` is told of each that was killed before it said so, and as long as there is none.
     pub(crate) fn hand_over(
         &self,
         source: &Source,
         number: u64,
         patience: Patience,
-        mut lost: impl FnMut(Option<Who>) -> Result<(), Failure>,
+        mut absent: impl FnMut(Absence) -> Result<(), Failure>,
     ) -> Result<Delivered, Failure> {
         // A sender that was killed may have left an image that a living receiver is still at.
         self.until(patience, &mut |_| Ok(()), |frame| {
@@ -257,7 +287,7 @@ impl Sender {
         frame.unlock();
         self.shared.offered.notify_one();
 
-        self.until(patience, &mut lost, |frame| is(frame.processed))?;
+        self.until(patience, &mut absent, |frame| is(frame.processed))?;
         let frame = self.lock(patience)?;
         let latency = Duration::from_nanos(frame.taken_at.saturating_sub(frame.offered_at));
         Ok(Delivered { sequence, latency, good: is(frame.good) })
@@ -266,11 +296,11 @@ impl Sender {
     fn until(
         &self,
         patience: Patience,
-        lost: &mut dyn FnMut(Option<Who>) -> Result<(), Failure>,
+        absent: &mut dyn FnMut(Absence) -> Result<(), Failure>,
         there: impl Fn(&Frame) -> bool,
     ) -> Result<(), Failure> {
         loop {
-            match wait(&self.shared, &self.shared.answered, patience, |frame| frame.receiver, &there)? {
+            match wait(&self.shared, &self.shared.answered, patience.piece(), |frame| frame.receiver, &there)? {
                 Event::There => return Ok(()),
                 Event::Lost(who) => {
                     let mut frame = self.lock(patience)?;
@@ -278,8 +308,10 @@ impl Sender {
                         frame.receiver = OwnerId::NOBODY;
                     }
                     frame.unlock();
-                    lost(who)?;
+                    absent(Absence::Killed(who))?;
                 }
+                Event::TimedOut(None) if !patience.is_over() => absent(Absence::Nobody)?,
+                Event::TimedOut(Some(_)) if !patience.is_over() => {}
                 event => return Err(self.failure(event)),
             }
         }
@@ -298,9 +330,9 @@ impl Sender {
             Event::TimedOut(None) => {
                 Failure::timed_out(format!("nobody received from '{name}' in time: start `memlane recv {name}`"))
             }
-            Event::Retired => Failure::failed(format!("'{name}' was removed by force")),
-            Event::Stopped | Event::There | Event::Lost(_) => {
-                Failure::failed("interrupted: not every image was processed")
+            Event::Retired => Failure::failed(format!("'{name}' was removed by force: send again to make it anew")),
+            Event::Stopped | Event::There | Event::Done | Event::Lost(_) => {
+                Failure::failed(format!("interrupted: not every image sent to '{name}' was processed"))
             }
         }
     }
@@ -309,7 +341,8 @@ impl Sender {
 impl Drop for Sender {
     /// Ends in good order: the receiver learns that nothing more comes, and the name goes.
     fn drop(&mut self) {
-        if let Ok(Ok(mut frame)) = lock(&self.shared, Patience::new(Some(GLANCE))) {
+        if let Ok(locked) = self.shared.frame.lock_timeout(&self.shared, COURTESY) {
+            let mut frame = whole(locked);
             if !frame.waits_for_receiver() {
                 frame.ready = Bool::new(false);
             }
@@ -320,6 +353,13 @@ impl Drop for Sender {
         // If the name is somebody else's by now, it stays.
         let _ = self.shared.region().remove_name();
     }
+}
+
+/// The number of the last image under that name, if its sender was killed and its receiver is still there: numbers go
+/// on, also when the object is replaced because the next images need more or less room.
+fn last_sequence(name: &Name) -> u64 {
+    let Ok(shared) = Segment::<Handoff>::open(name) else { return 0 };
+    shared.frame.lock_timeout(&shared, COURTESY).map_or(0, |locked| whole(locked).sequence)
 }
 
 /// An image as the receiver sees it, in place.
@@ -343,12 +383,12 @@ impl Receiver {
     /// Waits for the name and becomes its receiver, unless a living process is that already.
     pub(crate) fn attach(name: &Name, patience: Patience) -> Result<Result<Self, Event>, Failure> {
         loop {
-            let Some(time) = patience.next() else { return Ok(Err(Event::TimedOut(None))) };
             if stopped() {
                 return Ok(Err(Event::Stopped));
             }
-            let shared = match Segment::<Handoff>::wait_for(name, Some(time)) {
+            let shared = match Segment::<Handoff>::wait_for(name, Some(patience.next())) {
                 Ok(shared) => shared,
+                Err(Error::TimedOut { .. }) if patience.is_over() => return Ok(Err(Event::TimedOut(None))),
                 Err(Error::TimedOut { .. }) => continue,
                 Err(error) => return Err(error.into()),
             };
@@ -361,6 +401,9 @@ impl Receiver {
                 // Its sender has just ended; its name is about to go.
                 drop(frame);
                 drop(shared);
+                if patience.is_over() {
+                    return Ok(Err(Event::TimedOut(None)));
+                }
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             }
@@ -375,28 +418,48 @@ impl Receiver {
         }
     }
 
-    /// Waits for an image. `There` without one in [`receive`](Self::receive) means that the sender is done.
+    /// Waits for an image, or for the end of the sender.
     pub(crate) fn wait(&mut self, patience: Patience) -> Result<Event, Failure> {
         let mourned = self.mourned;
         let sender = |frame: &Frame| if frame.sender == mourned { OwnerId::NOBODY } else { frame.sender };
         let there = |frame: &Frame| frame.waits_for_receiver() || is(frame.done);
-        let event = wait(&self.shared, &self.shared.offered, patience, sender, there)?;
-        if matches!(event, Event::Lost(_))
-            && let Ok(frame) = lock(&self.shared, patience)?
-            && !self.shared.region().is_alive(frame.sender)
-        {
-            self.mourned = frame.sender;
+        loop {
+            match wait(&self.shared, &self.shared.offered, patience.piece(), sender, there)? {
+                Event::There if self.is_done() => return Ok(Event::Done),
+                Event::TimedOut(None) if self.is_nameless() => return Ok(Event::Retired),
+                Event::TimedOut(_) if !patience.is_over() => {}
+                Event::Lost(who) => {
+                    if let Ok(frame) = lock(&self.shared, patience)?
+                        && !self.shared.region().is_alive(frame.sender)
+                    {
+                        self.mourned = frame.sender;
+                    }
+                    return Ok(Event::Lost(who));
+                }
+                event => return Ok(event),
+            }
         }
-        Ok(event)
+    }
+
+    /// Whether the name leads elsewhere by now. Then no other sender can come once this one is dead.
+    fn is_nameless(&self) -> bool {
+        SharedMemory::open(&self.name).map_or(true, |object| object.id() != self.shared.region().id())
+    }
+
+    /// Whether the sender has ended in good order and nothing is left to receive.
+    fn is_done(&self) -> bool {
+        matches!(lock(&self.shared, Patience::new(Some(GLANCE))),
+            Ok(Ok(frame)) if is(frame.done) && !frame.waits_for_receiver())
     }
 
     /// Gives the image that is there to `process`, in place, and says that it was processed, and whether it was as it
     /// should be; `None` if there is none. If `process` fails, the image stays for another receiver.
     pub(crate) fn receive<T>(
         &self,
+        patience: Patience,
         process: impl FnOnce(Image<'_>) -> Result<(bool, T), Failure>,
     ) -> Result<Option<T>, Failure> {
-        let Ok(mut frame) = lock(&self.shared, Patience::new(None))? else { return Ok(None) };
+        let Ok(mut frame) = lock(&self.shared, patience)? else { return Ok(None) };
         if !frame.waits_for_receiver() {
             return Ok(None);
         }
@@ -407,16 +470,11 @@ impl Receiver {
         })?;
         let (good, result) = process(Image { sequence: frame.sequence, shape, pixels, sender })?;
         frame.good = Bool::new(good);
+        compiler_fence(Ordering::SeqCst); // a death between the two leaves no verdict on another image
         frame.processed = Bool::new(true);
         frame.unlock();
         self.shared.answered.notify_one();
         Ok(Some(result))
-    }
-
-    /// Whether the sender has ended in good order and nothing is left to receive.
-    pub(crate) fn is_done(&self) -> bool {
-        matches!(lock(&self.shared, Patience::new(Some(GLANCE))),
-            Ok(Ok(frame)) if is(frame.done) && !frame.waits_for_receiver())
     }
 }
 
@@ -429,5 +487,48 @@ impl Drop for Receiver {
         {
             frame.receiver = OwnerId::NOBODY;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, Patience, Receiver, Sender};
+    use crate::picture::Source;
+    use memlane::Name;
+    use std::os::unix::fs::DirBuilderExt;
+    use std::path::Path;
+    use std::time::Duration;
+
+    /// A gray image of `width` pixels in one row.
+    fn row(folder: &Path, width: u32) -> Source {
+        let path = folder.join(format!("{width}.png"));
+        image::GrayImage::from_pixel(width, 1, image::Luma([7])).save(&path).expect("a file");
+        Source::file(&path).expect("an image")
+    }
+
+    #[test]
+    fn an_image_of_the_full_size_fits_and_one_byte_more_is_an_error_with_both_sizes() {
+        let name = Name::unique("memlane-handoff-test").expect("a name");
+        let folder = Path::new("/dev/shm").join(name.as_str());
+        std::fs::DirBuilder::new().mode(0o700).create(&folder).expect("a directory");
+        let patience = Patience::new(Some(Duration::from_secs(20)));
+        let (fits, too_large) = (row(&folder, 5000), row(&folder, 5001));
+        let name = name.in_directory(&folder);
+        let sender = Sender::create(&name, 5000, patience).unwrap_or_else(|_| panic!("a fresh name"));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let Ok(Ok(mut receiver)) = Receiver::attach(&name, patience) else { panic!("the sender is there") };
+                assert!(matches!(receiver.wait(patience), Ok(Event::There)));
+                let good = receiver.receive(patience, |image| Ok((image.pixels == [7; 5000], ())));
+                assert!(matches!(good, Ok(Some(()))));
+            });
+            let delivered = sender.hand_over(&fits, 0, patience, |_| Ok(()));
+            assert!(delivered.is_ok_and(|delivered| delivered.good));
+        });
+        let Err(failure) = sender.hand_over(&too_large, 1, patience, |_| Ok(())) else { panic!("it cannot fit") };
+        let message = format!("{failure:?}");
+        assert!(message.contains("5001 bytes") && message.contains("room for 5000"), "{message}");
+        drop(sender);
+        std::fs::remove_dir_all(&folder).expect("it is ours");
     }
 }

@@ -10,6 +10,7 @@ mod stop;
 
 use args::{Arguments, Command};
 use clap::{CommandFactory, Parser};
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -24,8 +25,10 @@ fn main() -> ExitCode {
         Command::Rm { name, force } => commands::rm::run(&name, force),
         Command::Gc { dry_run, json } => commands::gc::run(dry_run, json),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "memlane", &mut std::io::stdout());
-            Ok(())
+            // Into memory first: `generate` panics when it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "memlane", &mut script);
+            std::io::stdout().write_all(&script).map_err(Into::into)
         }
     };
     match result {

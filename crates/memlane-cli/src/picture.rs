@@ -85,7 +85,8 @@ impl Source {
         let refuse = |error: &dyn fmt::Display| Failure::failed(format!("cannot read the image '{name}': {error}"));
         let encoded = std::fs::read(path).map_err(|error| refuse(&error))?;
         let shape = {
-            let decoder = decoder(&encoded).map_err(|error| refuse(&error))?;
+            let decoder =
+                decoder(&encoded).map_err(|error| refuse(&format_args!("{error}; PNG and JPEG can be read")))?;
             let (width, height) = decoder.dimensions();
             Shape { width, height, format: Format(decoder.color_type()) }
         };

@@ -2,7 +2,14 @@
 
 use serde::Serialize;
 use std::fmt;
+use std::io::{self, Write};
 use std::time::Duration;
+
+/// Says something on standard error, in one line, to whoever still listens.
+pub(crate) fn tell(message: impl fmt::Display) {
+    let line = message.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");
+    let _ = writeln!(io::stderr(), "memlane: {line}");
+}
 
 /// What a run of hand-overs came to.
 #[derive(Debug, Serialize)]
@@ -42,11 +49,11 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verified = if self.verified { "every byte verified" } else { "WRONG BYTES" };
-        writeln!(f, "{} frames, {}, {verified}", self.frames, Bytes(self.bytes))?;
+        writeln!(f, "{}, {}, {verified}", Counted(self.frames, "frame"), Bytes(self.bytes))?;
         let latency = |nanoseconds| Micros(Duration::from_nanos(nanoseconds));
         writeln!(
             f,
-            "latency     p50 {}   p99 {}   max {}   (from offered to in the receiver's hands, nothing copied)",
+            "latency     p50 {}   p99 {}   max {}   (offered to received, nothing copied)",
             latency(self.p50_ns),
             latency(self.p99_ns),
             latency(self.max_ns)
@@ -66,6 +73,16 @@ impl fmt::Display for Bytes {
             Some((unit, name)) => write!(f, "{:.1} {name}", self.0 as f64 / unit as f64),
             None => write!(f, "{} B", self.0),
         }
+    }
+}
+
+/// A number of things.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted(pub(crate) u64, pub(crate) &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
     }
 }
 

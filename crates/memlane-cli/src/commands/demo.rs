@@ -2,12 +2,12 @@
 
 use crate::args::{Demo, DemoReceiver};
 use crate::failure::Failure;
-use crate::handoff::{Event, Patience, Receiver, Sender};
+use crate::handoff::{Absence, Event, Patience, Receiver, Sender};
 use crate::picture::Source;
-use crate::report::{Bytes, Summary};
+use crate::report::{Bytes, Summary, tell};
 use crate::stop::{ignore, stopped};
 use indicatif::{ProgressBar, ProgressStyle};
-use memlane::Name;
+use memlane::{Error, Name, SharedMemory};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -26,27 +26,59 @@ pub(crate) fn run(arguments: &Demo) -> Result<(), Failure> {
         images => images as u64,
     });
     let name = Name::unique("demo")?;
-    let sender = Sender::create(&name, sources.iter().map(Source::size).max().unwrap_or(0))?;
+    let sender = Sender::create(&name, sources.iter().map(Source::size).max().unwrap_or(0), patience())?;
     let mut receiver = OtherProcess::start(&name, &arguments.images)?;
     if !arguments.json && std::io::stdout().is_terminal() {
-        println!("pid {} sends to pid {} through shared memory", std::process::id(), receiver.pid());
+        tell(format!("pid {} sends to pid {} through shared memory", std::process::id(), receiver.pid()));
     }
-    sender.wait_for_receiver(Patience::new(Some(PATIENCE)))?;
     let bar = progress(count, arguments.json);
+    let summary = match hand_over_all(&sender, &sources, count, &mut receiver, &bar) {
+        Err(_) if stopped() => None,
+        result => Some(result?),
+    };
+    bar.finish_and_clear();
+    drop(sender);
+    receiver.end();
+    let Some(summary) = summary else {
+        tell("interrupted before the first frame");
+        return Ok(());
+    };
+    if summary.frames < count {
+        tell(format!("interrupted after {} of {count} frames", summary.frames));
+    }
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string(&summary).map_err(Failure::failed)?)?;
+    } else {
+        writeln!(out, "{summary}")?;
+    }
+    if summary.verified { Ok(()) } else { Err(Failure::failed("some frames did not arrive as they were sent")) }
+}
+
+/// Hands `count` pictures over, or as many as there is time for until Ctrl-C.
+fn hand_over_all(
+    sender: &Sender,
+    sources: &[Source],
+    count: u64,
+    receiver: &mut OtherProcess,
+    bar: &ProgressBar,
+) -> Result<Summary, Failure> {
     let (mut latencies, mut bytes, mut verified, mut lost) = (Vec::new(), 0, true, 0);
+    let mut absent = |absence: Absence| {
+        if matches!(absence, Absence::Killed(_)) {
+            receiver.end(); // its locks are gone a moment before its process is
+        }
+        // It may have been killed before it said that it is there, so it is its process that counts.
+        if let Some(death) = receiver.replace_if_dead()? {
+            lost += 1;
+            bar.suspend(|| tell(death));
+        }
+        Ok(())
+    };
+    sender.wait_for_receiver(patience(), &mut absent)?;
     let start = Instant::now();
     for (number, source) in (0..count).zip(sources.iter().cycle()) {
-        if stopped() {
-            break;
-        }
-        let delivered = sender.hand_over(source, number, Patience::new(Some(PATIENCE)), |who| {
-            lost += 1;
-            let who = who.map_or("the receiver".into(), |who| who.to_string());
-            receiver = OtherProcess::start(&name, &arguments.images)?;
-            bar.suspend(|| eprintln!("memlane: {who} is dead; pid {} gets its frame", receiver.pid()));
-            Ok(())
-        });
-        let delivered = match delivered {
+        let delivered = match sender.hand_over(source, number, patience(), &mut absent) {
             Err(_) if stopped() => break,
             delivered => delivered?,
         };
@@ -55,18 +87,15 @@ pub(crate) fn run(arguments: &Demo) -> Result<(), Failure> {
         verified &= delivered.good;
         bar.inc(1);
         bar.set_message(format!("{}/s", Bytes((bytes as f64 / start.elapsed().as_secs_f64()) as u64)));
+        if stopped() {
+            break;
+        }
     }
-    let summary = Summary::new(&mut latencies, bytes, start.elapsed(), verified, lost);
-    bar.finish_and_clear();
-    drop(sender);
-    receiver.end();
-    let mut out = std::io::stdout().lock();
-    if arguments.json {
-        writeln!(out, "{}", serde_json::to_string(&summary).map_err(Failure::failed)?)?;
-    } else {
-        writeln!(out, "{summary}")?;
-    }
-    if verified { Ok(()) } else { Err(Failure::failed("some frames did not arrive as they were sent")) }
+    Ok(Summary::new(&mut latencies, bytes, start.elapsed(), verified, lost))
+}
+
+fn patience() -> Patience {
+    Patience::new(Some(PATIENCE))
 }
 
 fn sources(images: &[PathBuf]) -> Result<Vec<Source>, Failure> {
@@ -82,38 +111,53 @@ fn progress(count: u64, json: bool) -> ProgressBar {
 }
 
 /// The receiving process, as its parent sees it.
-struct OtherProcess(Child);
+struct OtherProcess {
+    command: Command,
+    child: Child,
+}
 
 impl OtherProcess {
     fn start(name: &Name, images: &[PathBuf]) -> Result<Self, Failure> {
-        let start = |error| Failure::failed(format!("cannot start the receiving process: {error}"));
-        let program = std::env::current_exe().map_err(start)?;
-        let child = Command::new(program)
-            .args(["demo-receiver", "--"])
-            .arg(name.as_str())
-            .args(images)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(start)?;
-        Ok(Self(child))
+        let program = std::env::current_exe().map_err(cannot_start)?;
+        let mut command = Command::new(program);
+        command.args(["demo-receiver", "--", name.as_str()]).args(images).stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.spawn().map_err(cannot_start)?;
+        Ok(Self { command, child })
     }
 
     fn pid(&self) -> u32 {
-        self.0.id()
+        self.child.id()
     }
 
-    /// It ends by itself when the sender is done.
+    /// If the process was killed, starts another, and says so. One that failed by itself would fail again.
+    fn replace_if_dead(&mut self) -> Result<Option<String>, Failure> {
+        let Some(status) = self.child.try_wait().map_err(cannot_start)? else { return Ok(None) };
+        let dead = self.pid();
+        if let Some(code) = status.code().filter(|code| *code != 0) {
+            return Err(Failure::failed(format!("the receiving process, pid {dead}, failed with exit code {code}")));
+        }
+        self.child = self.command.spawn().map_err(cannot_start)?;
+        Ok(Some(format!("the receiving process, pid {dead}, is dead; pid {} gets its frame", self.pid())))
+    }
+
+    /// It ends by itself when the sender is done. If it does not, it is stopped, and is killed when this is dropped.
     fn end(&mut self) {
-        let _ = self.0.wait();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(2) && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
 impl Drop for OtherProcess {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
+
+fn cannot_start(error: std::io::Error) -> Failure {
+    Failure::failed(format!("cannot start the receiving process: {error}"))
 }
 
 /// The receiving process: makes each picture itself and compares. What it finds goes back with the frame.
@@ -121,27 +165,30 @@ pub(crate) fn receive(arguments: &DemoReceiver) -> Result<(), Failure> {
     ignore(); // Ctrl-C goes to both processes; the sender ends this one in good order
     let sources = sources(&arguments.images)?;
     let name = Name::new(&arguments.name)?;
-    let Ok(mut receiver) = Receiver::attach(&name, Patience::new(Some(PATIENCE)))? else { return Ok(()) };
+    // The sender made the object before it started this process: where there is none, the sender is dead.
+    let object = match SharedMemory::open(&name) {
+        Err(Error::NotFound { .. }) => return Ok(()),
+        object => object?,
+    };
+    let Ok(mut receiver) = Receiver::attach(&name, patience())? else { return Ok(()) };
+    drop(object);
     let mut expected = Vec::new();
     loop {
-        match receiver.wait(Patience::new(Some(PATIENCE)))? {
+        match receiver.wait(patience())? {
             Event::There => {}
             Event::Lost(who) => {
                 let who = who.map_or("the sender".into(), |who| who.to_string());
-                eprintln!("memlane: {who} is dead; its receiver ends, and nothing is left behind");
+                tell(format!("{who}, which ran the demo, is dead; its receiver ends, and nothing is left behind"));
                 return Ok(());
             }
-            Event::TimedOut(_) | Event::Retired | Event::Stopped => return Ok(()),
+            Event::Done | Event::TimedOut(_) | Event::Retired | Event::Stopped => return Ok(()),
         }
-        let received = receiver.receive(|image| {
+        receiver.receive(patience(), |image| {
             let number = image.sequence - 1;
             let source = &sources[(number % sources.len() as u64) as usize];
             expected.resize(source.size(), 0);
             source.fill(number, &mut expected)?;
             Ok((image.shape == source.shape() && image.pixels == expected, ()))
         })?;
-        if received.is_none() {
-            return Ok(());
-        }
     }
 }

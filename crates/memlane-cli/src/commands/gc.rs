@@ -1,7 +1,7 @@
 //! `memlane gc`.
 
 use crate::failure::Failure;
-use crate::report::Bytes;
+use crate::report::{Bytes, Counted};
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -17,11 +17,7 @@ pub(crate) fn run(dry_run: bool, json: bool) -> Result<(), Failure> {
         writeln!(out, "{verb} {}, {}", object.name, Bytes(object.size))?;
     }
     let bytes = Bytes(reclaimed.iter().map(|object| object.size).sum());
-    writeln!(
-        out,
-        "{} dead objects, {bytes}{}",
-        reclaimed.len(),
-        if dry_run { ", left as they are" } else { " freed" }
-    )?;
+    let count = Counted(reclaimed.len() as u64, "dead object");
+    writeln!(out, "{count}, {bytes}{}", if dry_run { ", nothing removed" } else { " freed" })?;
     Ok(())
 }

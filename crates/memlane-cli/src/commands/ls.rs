@@ -1,7 +1,7 @@
 //! `memlane ls`.
 
 use crate::failure::Failure;
-use crate::report::Bytes;
+use crate::report::{Bytes, Counted, tell};
 use memlane::{Listed, Persistence, Who};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -10,7 +10,7 @@ pub(crate) fn run(json: bool) -> Result<(), Failure> {
     let objects = memlane::list(None)?;
     let space = memlane::space(None)?;
     if !space.in_memory {
-        eprintln!("memlane: {} is not in memory (tmpfs): everything works, but slowly", space.directory.display());
+        tell(format!("{} is not in memory (tmpfs): everything works, but slowly", space.directory.display()));
     }
     let mut out = std::io::stdout().lock();
     if json {
@@ -25,7 +25,8 @@ pub(crate) fn run(json: bool) -> Result<(), Failure> {
         writeln!(out, "{name:a$}  {size:>b$}  {kind:c$}  {state:d$}  {users}")?;
     }
     let (free, total) = (Bytes(space.free), Bytes(space.total));
-    writeln!(out, "{} objects in {}, {free} of {total} free", objects.len(), space.directory.display())?;
+    let count = Counted(objects.len() as u64, "object");
+    writeln!(out, "{count} in {}, {free} of {total} free", space.directory.display())?;
     Ok(())
 }
 

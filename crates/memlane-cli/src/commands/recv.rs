@@ -4,7 +4,7 @@ use crate::args::Recv;
 use crate::failure::Failure;
 use crate::handoff::{Event, Image, Patience, Receiver};
 use crate::picture::write_png;
-use crate::report::Bytes;
+use crate::report::{Bytes, Counted, tell};
 use memlane::Name;
 use serde_json::json;
 use std::io::Write;
@@ -25,23 +25,20 @@ pub(crate) fn run(arguments: &Recv) -> Result<(), Failure> {
         loop {
             match receiver.wait(patience)? {
                 Event::There => {}
+                Event::Done => return Ok(()),
                 Event::Retired => {
-                    eprintln!("memlane: '{name}' was replaced or removed by force; waiting for it again");
+                    tell(format!("'{name}' was replaced or removed; waiting for it again"));
                     continue 'object;
                 }
                 Event::Lost(who) => {
                     let who = who.map_or("the sender".into(), |who| who.to_string());
-                    eprintln!("memlane: {who} was killed; waiting for the next sender");
+                    tell(format!("{who}, which sent to '{name}', is dead; waiting for the next sender"));
                     continue;
                 }
                 event => return end(&name, &event, received),
             }
-            let Some(line) = receiver.receive(|image| Ok((true, keep(arguments, &image)?)))? else {
-                if receiver.is_done() {
-                    return Ok(());
-                }
-                continue;
-            };
+            let kept = receiver.receive(patience, |image| Ok((true, keep(arguments, &image)?)))?;
+            let Some(line) = kept else { continue };
             writeln!(std::io::stdout(), "{line}")?;
             received += 1;
             if Some(received) == arguments.count {
@@ -75,7 +72,7 @@ fn keep(arguments: &Recv, image: &Image<'_>) -> Result<String, Failure> {
 
 /// Ends because nothing more is to be had.
 fn end(name: &Name, event: &Event, received: u64) -> Result<(), Failure> {
-    let so_far = format!("{received} images received");
+    let so_far = format!("{} received", Counted(received, "image"));
     match event {
         Event::TimedOut(Some(who)) => {
             Err(Failure::timed_out(format!("{who} sent no image to '{name}' in time, {so_far}: wait longer")))
@@ -84,7 +81,7 @@ fn end(name: &Name, event: &Event, received: u64) -> Result<(), Failure> {
             "nobody sent to '{name}' in time, {so_far}: start `memlane send {name} FILE`"
         ))),
         _ => {
-            eprintln!("memlane: interrupted, {so_far}");
+            tell(format!("interrupted, {so_far}"));
             Ok(())
         }
     }

@@ -2,9 +2,9 @@
 
 use crate::args::Send;
 use crate::failure::Failure;
-use crate::handoff::{Patience, Sender};
+use crate::handoff::{Absence, Patience, Sender};
 use crate::picture::Source;
-use crate::report::{Bytes, Micros};
+use crate::report::{Bytes, Micros, tell};
 use memlane::Name;
 use serde_json::json;
 use std::io::Write;
@@ -12,15 +12,18 @@ use std::io::Write;
 pub(crate) fn run(arguments: &Send) -> Result<(), Failure> {
     let name = Name::new(&arguments.name)?;
     let sources = arguments.images.iter().map(|path| Source::file(path)).collect::<Result<Vec<_>, _>>()?;
-    let sender = Sender::create(&name, sources.iter().map(Source::size).max().unwrap_or(0))?;
+    let capacity = sources.iter().map(Source::size).max().unwrap_or(0);
+    let sender = Sender::create(&name, capacity, Patience::new(arguments.timeout))?;
     if sender.took_over() {
-        eprintln!("memlane: took '{name}' over from a sender that was killed");
+        tell(format!("took '{name}' over from a sender that was killed"));
     }
     let mut out = std::io::stdout().lock();
     for ((number, source), path) in (0..).zip(&sources).zip(&arguments.images) {
-        let delivered = sender.hand_over(source, number, Patience::new(arguments.timeout), |who| {
-            let who = who.map_or("the receiver".into(), |who| who.to_string());
-            eprintln!("memlane: {who} died before it had processed '{}'; offering it again", path.display());
+        let delivered = sender.hand_over(source, number, Patience::new(arguments.timeout), |absence| {
+            if let Absence::Killed(who) = absence {
+                let who = who.map_or("the receiver".into(), |who| who.to_string());
+                tell(format!("{who} died before it had processed '{}'; offering it again", path.display()));
+            }
             Ok(())
         })?;
         let (shape, sequence) = (source.shape(), delivered.sequence);
