@@ -62,7 +62,8 @@ enum Woken {
 /// A condition that processes wait for and notify, beside a [`Mutex`](crate::Mutex). 4 bytes; zeroed, it is ready.
 ///
 /// A waiter or a notifier that is killed leaves nothing behind. A condition has no owner whose death could be seen:
-/// when one process alone can make it true, name it with [`Until::or_peer_lost`].
+/// when one process alone can make it true, name it with [`Until::or_peer_lost`]. And when it depends on who is there,
+/// whoever comes notifies: also for what a predecessor that died had made true and not told.
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct Condvar {
