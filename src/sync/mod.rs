@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// The longest sleep between two looks at whether the other side lives.
 const LONGEST_SLICE: Duration = Duration::from_millis(50);
 
-/// The lengths of the sleeps of one wait: 1, 2, 4, ... 50 ms, cut at the deadline.
+/// The lengths of the sleeps of one wait: 10, 20, 40, 50, 50 ... ms, cut at the deadline.
 #[derive(Debug)]
 struct Slices {
     start: Instant,
@@ -27,7 +27,7 @@ struct Slices {
 
 impl Slices {
     fn new(timeout: Option<Duration>) -> Self {
-        Self { start: Instant::now(), timeout, next: Duration::from_millis(1) }
+        Self { start: Instant::now(), timeout, next: Duration::from_millis(10) }
     }
 
     /// How long this wait has taken.
