@@ -43,7 +43,9 @@ impl Handoff {
     fn send(by: &Segment<Self>, think: &dyn Fn()) {
         let mut frame = take(by.frame.lock(by));
         frame.sequence += 1;
+        frame.unlock();
         by.ready.notify_one();
+        let frame = take(by.frame.lock(by));
         drop(take(by.processed.wait_while(frame, Until::timeout(PATIENCE), |frame| frame.done < frame.sequence)));
         think();
     }
@@ -54,6 +56,7 @@ impl Handoff {
         let mut frame = take(by.ready.wait_while(frame, until, |frame| frame.done == frame.sequence));
         think();
         frame.done = frame.sequence;
+        frame.unlock();
         by.processed.notify_one();
     }
 }

@@ -51,7 +51,9 @@ fn send(name: &Name) -> Result<(), Box<dyn Error>> {
         (frame.width, frame.height) = (640, 480);
         frame.pixels.fill(number as u8); // the image, written where the receiver reads it
         frame.sequence += 1;
+        frame.unlock();
         shared.ready.notify_one();
+        let frame = take(shared.frame.lock(&shared)?);
         let until = Until::timeout(PATIENCE);
         let until = if frame.receiver.is_nobody() { until } else { until.or_peer_lost(frame.receiver) };
         take(shared.processed.wait_while(frame, until, |frame| frame.done < frame.sequence)?).unlock();
@@ -70,10 +72,13 @@ fn receive(name: &Name) -> Result<(), Box<dyn Error>> {
         let expected = (frame.done + 1) as u8;
         assert!(frame.pixels.iter().all(|byte| *byte == expected), "a torn frame"); // the processing, in place
         frame.done = frame.sequence;
+        let last = frame.done == FRAMES;
+        frame.unlock();
         shared.processed.notify_one();
-        if frame.done == FRAMES {
+        if last {
             return Ok(());
         }
+        frame = take(shared.frame.lock(&shared)?);
     }
 }
 
