@@ -9,6 +9,7 @@ use memlane::{
     lock_both,
 };
 use std::cell::RefCell;
+use std::sync::Barrier;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -338,6 +339,20 @@ fn a_thread_knows_every_lock_it_holds_in_whatever_order_it_gives_them_back() {
         }
         drop(held.remove(held.len() * 2 / 3)); // now one from the middle, in the end the first
     }
+    let turn = Barrier::new(2);
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _held = lock_all(&many);
+            turn.wait();
+            turn.wait();
+        });
+        turn.wait();
+        let answers = again.locks.iter().map(|lock| lock.try_lock(&again).map(drop)).collect();
+        turn.wait();
+        answers
+    });
+    let others = answers.iter().all(|answer| matches!(answer, Err(LockError::TimedOut { .. })));
+    assert!(others, "what was given back is not held by this thread: {answers:?}");
 }
 
 #[test]

@@ -114,7 +114,8 @@ impl Condvar {
         Ok(Locked::Clean(guard))
     }
 
-    /// Wakes one of those who wait, if there are any.
+    /// Wakes one of those who wait, if there are any. Unlock first: whoever is woken takes the lock, and would have to
+    /// wait for that as well.
     pub fn notify_one(&self) {
         // The mark stays: others may sleep on.
         let before = self.advance(SLEEPERS);
@@ -128,7 +129,7 @@ impl Condvar {
         }
     }
 
-    /// Wakes all who wait.
+    /// Wakes all who wait. Unlock first, as for [`notify_one`](Self::notify_one).
     pub fn notify_all(&self) {
         if self.advance(0) & SLEEPERS != 0 {
             prim::wake(&self.word, u32::MAX);

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// The longest sleep between two looks at whether the other side lives.
 const LONGEST_SLICE: Duration = Duration::from_millis(50);
 
-/// The lengths of the sleeps of one wait: 1, 2, 4, ... 50 ms, cut at the deadline.
+/// The lengths of the sleeps of one wait: 10, 20, 40, 50, 50 ... ms, cut at the deadline.
 #[derive(Debug)]
 struct Slices {
     start: Instant,
@@ -27,7 +27,7 @@ struct Slices {
 
 impl Slices {
     fn new(timeout: Option<Duration>) -> Self {
-        Self { start: Instant::now(), timeout, next: Duration::from_millis(1) }
+        Self { start: Instant::now(), timeout, next: Duration::from_millis(10) }
     }
 
     /// How long this wait has taken.
@@ -52,22 +52,32 @@ impl Slices {
     }
 }
 
-/// Spins for a few microseconds at most until `done` has an answer. The budget adapts: where spinning never helps (one
-/// core, or both sides on the same one) it shrinks to a few rounds, and grows again as soon as it does help.
+/// Spins for 2 us at most until `done` has an answer; for 0.5 us where that has not helped for long, as on one core.
+///
+/// Two sides that hand over to and fro both spin, or else both sleep: then each takes longer to wake up than the other
+/// spins. So now and then (when it failed for the 1st, 2nd, 4th ... time in a row) one spins for longer than it takes
+/// to wake the other, which then gets its answer while it spins itself.
 fn spin<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
-    const MOST: u32 = 256;
-    const LEAST: u32 = 4;
-    static BUDGET: AtomicU32 = AtomicU32::new(MOST);
-    let budget = BUDGET.load(Ordering::Relaxed).clamp(LEAST, MOST);
-    for _ in 0..budget {
-        if let Some(answer) = done() {
-            if budget < MOST {
-                BUDGET.store(budget * 2, Ordering::Relaxed);
-            }
-            return Some(answer);
-        }
+    const SHORTEST: Duration = Duration::from_nanos(500);
+    const SHORT: Duration = Duration::from_micros(2);
+    const LONG: Duration = Duration::from_micros(50);
+    static FAILED: AtomicU32 = AtomicU32::new(0);
+    let failed = FAILED.load(Ordering::Relaxed);
+    let limit = match failed {
+        0 => SHORT,
+        _ if failed.is_power_of_two() || failed.is_multiple_of(1024) => LONG,
+        1..16 => SHORT,
+        _ => SHORTEST,
+    };
+    let start = Instant::now();
+    let (answer, spun) = loop {
         std::hint::spin_loop();
-    }
-    BUDGET.store(budget - budget / 8, Ordering::Relaxed);
-    None
+        let (answer, spun) = (done(), start.elapsed());
+        if answer.is_some() || spun >= limit {
+            break (answer, spun);
+        }
+    };
+    let helped = answer.is_some() && spun < SHORT;
+    FAILED.store(if helped { 0 } else { failed.wrapping_add(1) }, Ordering::Relaxed);
+    answer
 }
