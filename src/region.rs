@@ -416,6 +416,8 @@ pub(crate) struct Attachment {
     map: Map,
     object: Object,
     me: OwnerId,
+    /// What names the locks that this participant holds, but for their offsets: see `place_of`.
+    salt: u64,
     /// The user's bytes: their offset and length, checked once when the object was opened.
     offset: usize,
     len: usize,
@@ -426,7 +428,7 @@ impl Attachment {
     pub(crate) fn new(object: Object, map: Map) -> Result<Self, Error> {
         let offset = object.header.data_offset() as usize;
         let len = map.len() - offset;
-        let mut attachment = Self { map, object, me: OwnerId::NOBODY, offset, len };
+        let mut attachment = Self { map, object, me: OwnerId::NOBODY, salt: 0, offset, len };
         attachment.attach()?;
         Ok(attachment)
     }
@@ -435,6 +437,7 @@ impl Attachment {
         let name = || self.object.name.to_string();
         let attached = self.table().attach(&self.object.locks).map_err(Error::os("attach to", name()))?;
         self.me = attached.ok_or_else(|| Error::TooManyParticipants { name: name(), limit: PARTICIPANTS })?;
+        self.salt = self.salt_of(self.me);
         if self.object.origin != Origin::Opened {
             self.creator().store(self.me.word(), Ordering::Relaxed);
         }
@@ -481,15 +484,20 @@ impl Attachment {
     }
 
     /// The object's name, for errors.
-    #[cold]
     pub(crate) fn name(&self) -> String {
         self.object.name.to_string()
     }
 
-    /// Whether this process may still act on the object.
+    /// Whether `word` lies in the object, and this process may still act on it: if so, neither `offset_of` nor `check`
+    /// fails.
     #[inline]
+    pub(crate) fn may_lock<T>(&self, word: &T) -> bool {
+        self.offset(word) < self.len && !self.is_forked() && self.state().load(Ordering::Relaxed) == LIVE
+    }
+
+    /// Whether this process may still act on the object.
     pub(crate) fn check(&self) -> Result<(), LockError> {
-        if self.object.locks.is_forked() {
+        if self.is_forked() {
             return Err(LockError::Forked { object: self.name() });
         }
         if self.state().load(Ordering::Relaxed) != LIVE {
@@ -510,21 +518,29 @@ impl Attachment {
     }
 
     /// The offset of `word` in the user's bytes, if it lies there.
-    #[inline]
     pub(crate) fn offset_of<T>(&self, word: &T) -> Result<usize, LockError> {
         let offset = self.offset(word);
         if offset < self.len { Ok(offset) } else { Err(LockError::NotInSegment { object: self.name() }) }
     }
 
-    /// Names the lock at the offset of `word`, held by `owner`, among all that this process can hold: the same at
-    /// whatever address it is mapped, another after a fork, and for two different ones as unlikely to be equal as two
-    /// random numbers.
+    /// Names the lock at the offset of `word`, held by this participant, among all that this process can hold: the
+    /// same at whatever address it is mapped, another after a fork, and for two different ones as unlikely to be equal
+    /// as two random numbers.
     #[inline]
-    pub(crate) fn place_of<T>(&self, word: &T, owner: OwnerId) -> u64 {
+    pub(crate) fn place_of<T>(&self, word: &T) -> u64 {
+        self.salt.wrapping_add(self.offset(word) as u64)
+    }
+
+    /// The same for a lock that is held by `owner`.
+    pub(crate) fn place_of_held<T>(&self, word: &T, owner: OwnerId) -> u64 {
+        self.salt_of(owner).wrapping_add(self.offset(word) as u64)
+    }
+
+    fn salt_of(&self, owner: OwnerId) -> u64 {
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15; // odd, with no pattern in its bits
         // The middle bits of an owner's word are free.
         let holder = (owner.word() ^ (self.object.locks.forks() << 16)).wrapping_mul(SPREAD);
-        (self.object.header.id as u64).wrapping_add(self.offset(word) as u64).wrapping_add(holder)
+        (self.object.header.id as u64).wrapping_add(holder)
     }
 
     /// What the lock at `offset` of the user's bytes says, if there can be one. Read through the object's file: the

@@ -144,6 +144,7 @@ impl<T: ?Sized> Mutex<T> {
     /// [`LockError::AlreadyLocked`] if this thread holds it, [`LockError::Retired`] if the object was removed by
     /// force, also while waiting, [`LockError::Forked`], [`LockError::NotInSegment`].
     #[inline]
+    #[inline]
     pub fn lock<'a>(&'a self, by: &'a impl Attached) -> Result<Locked<'a, T>, LockError> {
         self.acquire(by.region().attachment(), None)
     }
@@ -173,26 +174,39 @@ impl<T: ?Sized> Mutex<T> {
         self.data.get_mut()
     }
 
-    #[inline]
+    /// Always inlined: left to the compiler, two locks held at a time take twice as long (benches/lock.rs).
+    #[inline(always)]
     pub(super) fn acquire<'a>(
+        &'a self,
+        attachment: &'a Attachment,
+        timeout: Option<Duration>,
+    ) -> Result<Locked<'a, T>, LockError> {
+        let me = attachment.me().word();
+        // ORDERING: Acquire pairs with the Release of `release`.
+        let free = || self.word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if attachment.may_lock(&self.word) && free() {
+            hold(attachment.place_of(&self.word));
+            return Ok(Locked::Clean(MutexGuard::new(self, attachment, true)));
+        }
+        self.acquire_held(attachment, timeout)
+    }
+
+    /// Takes the lock where more is to be done than that.
+    #[cold]
+    fn acquire_held<'a>(
         &'a self,
         attachment: &'a Attachment,
         timeout: Option<Duration>,
     ) -> Result<Locked<'a, T>, LockError> {
         let offset = attachment.offset_of(&self.word)?;
         attachment.check()?;
-        // ORDERING: Acquire pairs with the Release of `release`.
-        let clean = match self.word.compare_exchange(0, attachment.me().word(), Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => true,
-            Err(_) => self.contend(attachment, offset, timeout)?,
-        };
-        hold(attachment.place_of(&self.word, attachment.me()));
+        let clean = self.contend(attachment, offset, timeout)?;
+        hold(attachment.place_of(&self.word));
         let guard = MutexGuard::new(self, attachment, clean);
         Ok(if clean { Locked::Clean(guard) } else { Locked::OwnerDied(OwnerDied::new(guard)) })
     }
 
     /// Waits for the lock; says whether its data is complete.
-    #[cold]
     fn contend(&self, attachment: &Attachment, offset: usize, timeout: Option<Duration>) -> Result<bool, LockError> {
         let word = &self.word;
         let me = attachment.me();
@@ -208,7 +222,7 @@ impl<T: ?Sized> Mutex<T> {
                 Attempt::Held { word } => word,
             };
             let owner = OwnerId::in_word(seen);
-            if is_held(attachment.place_of(word, owner)) {
+            if is_held(attachment.place_of_held(word, owner)) {
                 return Err(LockError::AlreadyLocked { object: attachment.name() });
             }
             if owner != holder.0 {
@@ -239,7 +253,7 @@ impl<T: ?Sized> Mutex<T> {
     /// Gives the lock back; only a guard calls this, once.
     #[inline]
     pub(super) fn unlock(&self, attachment: &Attachment, complete: bool) {
-        let_go(attachment.place_of(&self.word, attachment.me()));
+        let_go(attachment.place_of(&self.word));
         let me = attachment.me().word();
         // ORDERING: Release pairs with the Acquire of whoever takes the lock next.
         let free = || self.word.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed).is_ok();
