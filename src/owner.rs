@@ -5,7 +5,7 @@
 //! the process dies, and not before. The table turns "who" into an answer for people; the lock byte is the truth.
 
 use crate::error::Who;
-use crate::prim::{AtomicU32, AtomicU64, Ordering};
+use crate::prim::{self, AtomicU32, AtomicU64, Ordering};
 use crate::sys::{self, LockFd, Sharing};
 use std::io;
 use std::mem::offset_of;
@@ -105,6 +105,7 @@ impl Table {
             if !locks.try_lock(slot_byte(index), Sharing::Exclusive)? {
                 continue;
             }
+            prim::step();
             // Only the holder of the lock byte writes here. A death between any two of these stores leaves a slot
             // whose next holder starts again; nobody is named by a generation that was not handed out.
             let generation = match slot.generation.load(Ordering::Relaxed).wrapping_add(1) {

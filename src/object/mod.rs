@@ -118,10 +118,13 @@ impl Object {
         } else {
             sys::reserve(&file, total).map_err(no_space)?;
         }
+        prim::step();
         sys::write_at(&file, &header.to_bytes(), 0).map_err(no_space)?;
+        prim::step();
         let locks = LockFd::reopen(&file, Access::ReadWrite).map_err(Error::os("open the locks of", &name))?;
         locks.try_lock(LIFE_BYTE, Sharing::Shared).map_err(Error::os("lock", &name))?;
         locks.try_lock(ROLE_BYTE, Sharing::Exclusive).map_err(Error::os("lock", &name))?;
+        prim::step();
         Ok(Self { name, header, locks, origin: Origin::Created, directory, file })
     }
 
@@ -207,6 +210,7 @@ impl Drop for Object {
         let Ok(_lock) = self.directory.lock() else { return };
         // The life byte is given back under the directory's lock, or two last users could each see the other.
         let last = self.locks.unlock(LIFE_BYTE).and_then(|()| self.locks.is_locked(LIFE_BYTE)).is_ok_and(|used| !used);
+        prim::step();
         let named = sys::meta_at(self.directory.fd(), self.name.as_str()).map(|meta| meta.identity).ok();
         if last && named.is_some() && named == sys::meta(&self.file).map(|meta| meta.identity).ok() {
             // Failing leaves the object to gc.
