@@ -22,14 +22,11 @@ mod watch;
 
 use aftermath::next_user;
 use common::Dir;
-use death::{Mode, Run};
+use death::{ENOUGH, Mode, Run};
 use scenarios::{OPERATIONS, Operation};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
-
-/// More violations of one operation than this are not looked for.
-const ENOUGH: usize = 3;
 
 /// At so many further points of each operation victims are killed if `MEMLANE_LONG` is set: at every instruction, if
 /// it has no more than that.
@@ -109,7 +106,7 @@ fn die_by_ptrace(operation: &Operation, own: bool) -> Tally {
             let mut killed = Run::new(Mode::Killed(point), *persistence, number);
             let sound = is_sound(operation, &mut killed, own);
             tally.add(&Tally { steps: 0, points: 0, kills: 1, violations: usize::from(!sound) });
-            if tally.violations > ENOUGH {
+            if tally.violations >= ENOUGH {
                 return tally;
             }
         }
@@ -124,7 +121,7 @@ fn die_at_failpoints(operation: &Operation, own: bool) -> Tally {
             let mut run = Run::new(Mode::Failpoint(step), *persistence, step as usize);
             let sound = is_sound(operation, &mut run, own);
             tally.violations += usize::from(!sound);
-            if run.survived || tally.violations > ENOUGH {
+            if run.survived || tally.violations >= ENOUGH {
                 break;
             }
             tally.kills += 1;

@@ -7,6 +7,9 @@ use crate::watch::Watch;
 use memlane::Persistence;
 use std::process::{Child, Command, Stdio};
 
+/// More violations of one operation than this are not looked for.
+pub const ENOUGH: usize = 3;
+
 /// A moment in an operation: so many system calls have returned, and then so many instructions were executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Point {
@@ -108,6 +111,9 @@ impl<'a> Run<'a> {
 
     fn look(&mut self, dir: &Dir, point: Point, look: &(dyn Fn(&Dir) + Sync)) {
         self.points.push(point);
+        if self.violations >= ENOUGH {
+            return;
+        }
         let copy = copy_of(dir);
         // In a thread of its own, because this one may hold the lock that it was copied from.
         if std::thread::scope(|scope| scope.spawn(|| look(&copy)).join()).is_err() {

@@ -39,7 +39,7 @@ impl Watch {
 
     /// Whether any byte is not what it was at the last look.
     pub fn has_changed(&mut self) -> bool {
-        self.files.iter_mut().fold(false, |changed, file| file.has_changed() || changed)
+        self.files.iter_mut().any(Watched::has_changed)
     }
 }
 
