@@ -8,7 +8,7 @@ use crate::victim::{OBJECT, PATIENCE, Shared, create};
 use memlane::{LockError, Locked, Mutex, Options, Persistence, Segment, Shareable, Until, WaitError};
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub struct Operation {
     pub title: &'static str,
@@ -181,6 +181,14 @@ fn wait_until(mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Waits with a timeout that is out of reach, so that it is not the timeout that ends the wait.
+fn in_time<T>(wait: impl FnOnce(Duration) -> T) -> T {
+    let start = Instant::now();
+    let result = wait(PATIENCE * 2);
+    assert!(start.elapsed() < PATIENCE, "it hung until its time was over");
+    result
+}
+
 /// We hold the lock until the victim waits for it.
 fn lock_contended(dir: &Dir, run: &mut Run) {
     let ours = object(dir, run);
@@ -215,13 +223,16 @@ fn unlock_while_another_waits(dir: &Dir, run: &mut Run) {
         let mut waiter = None;
         run.die(dir, "unlock", &mut |event| {
             if event == Event::Ready {
-                waiter = Some(scope.spawn(|| match ours.state.lock_timeout(&ours, PATIENCE).expect("the lock") {
-                    Locked::Clean(state) => assert_eq!(state.a, state.b),
-                    Locked::OwnerDied(mut died) => {
-                        died.b = died.a;
-                        drop(died.mark_consistent());
-                    }
-                }));
+                waiter =
+                    Some(scope.spawn(
+                        || match in_time(|limit| ours.state.lock_timeout(&ours, limit)).expect("the lock") {
+                            Locked::Clean(state) => assert_eq!(state.a, state.b),
+                            Locked::OwnerDied(mut died) => {
+                                died.b = died.a;
+                                drop(died.mark_consistent());
+                            }
+                        },
+                    ));
                 wait_until(|| lock_is_awaited(dir));
             }
         });
@@ -241,8 +252,9 @@ fn notify(dir: &Dir, run: &mut Run, act: &str) {
             if event == Event::Ready {
                 waiter = Some(scope.spawn(|| {
                     let state = ours.state.lock(&ours).expect("the lock").or_repair(|_| ());
-                    let until = Until::timeout(PATIENCE).or_peer_lost(state.victim);
-                    match ours.changed.wait_while(state, until, |state| state.turn == 0) {
+                    let victim = state.victim;
+                    let until = |limit| Until::timeout(limit).or_peer_lost(victim);
+                    match in_time(|limit| ours.changed.wait_while(state, until(limit), |state| state.turn == 0)) {
                         Ok(Locked::Clean(state)) => assert_eq!(state.turn, 1),
                         Ok(Locked::OwnerDied(died)) => drop(died.mark_consistent()),
                         Err(WaitError::PeerLost { .. }) => {
