@@ -49,7 +49,7 @@ fn open() -> Segment<Shared> {
 }
 
 fn lock(shared: &Segment<Shared>) -> MutexGuard<'_, State> {
-    shared.state.lock(shared).expect("the lock").or_repair(|state| state.b = state.a)
+    shared.state.lock_timeout(shared, PATIENCE).expect("the lock").or_repair(|state| state.b = state.a)
 }
 
 /// What is done between the two stops, and leaves behind whatever it wants to live on.
@@ -123,7 +123,7 @@ fn operate_locks(operation: &str, shared: &Segment<Shared>, ready: &dyn Fn()) {
         }
         "unlock unrepaired" => {
             ready();
-            assert!(matches!(shared.state.lock(shared), Ok(Locked::OwnerDied(_))));
+            assert!(matches!(shared.state.lock_timeout(shared, PATIENCE), Ok(Locked::OwnerDied(_))));
             stop();
         }
         "notify one" | "notify all" => {
