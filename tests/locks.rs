@@ -296,9 +296,14 @@ fn retiring_ends_every_wait() {
     let shared = create(&dir.name("m"));
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
-            let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            let mut state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            state.value = 1;
             shared.changed.wait_while(state, Until::forever(), |_| true).map(drop)
         });
+        // The waiter gives the lock back in the wait, and not before.
+        while shared.state.lock(&shared).expect("the lock").or_repair(|_| ()).value == 0 {
+            std::thread::yield_now();
+        }
         memlane::retire(dir.name("m")).expect("it is there");
         assert!(matches!(waiter.join().expect("no panic"), Err(WaitError::Lock(LockError::Retired))));
     });
