@@ -107,6 +107,7 @@ impl Table {
             if !locks.try_lock(slot_byte(index), Sharing::Exclusive)? {
                 continue;
             }
+            prim::step();
             // Only the holder of the lock byte writes here. A death between any two of these stores leaves a slot
             // whose next holder starts again; nobody is named by a generation that was not handed out.
             let generation = match slot.generation.load(Ordering::Relaxed).wrapping_add(1) {

@@ -2,6 +2,7 @@
 
 use super::name::default_directory;
 use crate::error::Error;
+use crate::prim;
 use crate::sys::{self, Access, Fd, FileSystem, Kind, LockFd, Meta};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -101,6 +102,7 @@ impl Directory {
             std::thread::sleep(nap);
             nap = (nap * 2).min(Duration::from_millis(2));
         }
+        prim::step();
         Ok(DirectoryLock { _lock: lock })
     }
 

@@ -129,10 +129,13 @@ impl Object {
             result => result,
         }?;
         let no_space = |error| out_of_space(error, &name, &directory, total);
+        prim::step();
         sys::write_at(&file, &header.to_bytes(), 0).map_err(no_space)?;
+        prim::step();
         let locks = LockFd::reopen(&file, Access::ReadWrite).map_err(Error::os("open the locks of", &name))?;
         locks.try_lock(LIFE_BYTE, Sharing::Shared).map_err(Error::os("lock", &name))?;
         locks.try_lock(ROLE_BYTE, Sharing::Exclusive).map_err(Error::os("lock", &name))?;
+        prim::step();
         Ok(Self { name, header, locks, origin: Origin::Created, directory, file })
     }
 
@@ -263,6 +266,7 @@ impl Drop for Object {
         let Ok(_lock) = self.directory.lock() else { return };
         // The life byte is given back under the directory's lock, or two last users could each see the other.
         let used = self.locks.unlock(LIFE_BYTE).and_then(|()| self.locks.is_locked(LIFE_BYTE));
+        prim::step();
         if used.is_ok_and(|used| !used) {
             // Failing leaves the name to gc.
             let _ = self.remove_name_locked();

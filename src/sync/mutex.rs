@@ -144,7 +144,6 @@ impl<T: ?Sized> Mutex<T> {
     /// [`LockError::AlreadyLocked`] if this thread holds it, [`LockError::Retired`] if the object was removed by
     /// force, also while waiting, [`LockError::Forked`], [`LockError::NotInSegment`].
     #[inline]
-    #[inline]
     pub fn lock<'a>(&'a self, by: &'a impl Attached) -> Result<Locked<'a, T>, LockError> {
         self.acquire(by.region().attachment(), None)
     }

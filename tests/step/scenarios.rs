@@ -1,0 +1,289 @@
+//! The operations, as the parent sees them: what is there before, what it does meanwhile, what must hold after.
+
+use crate::aftermath::Expected::{self, Object, ObjectOrNothing, ObjectOrOther};
+use crate::aftermath::{next_user, works, works_or_is_retired};
+use crate::common::Dir;
+use crate::death::{Event, Run};
+use crate::victim::{OBJECT, PATIENCE, Shared, create};
+use memlane::{LockError, Locked, Mutex, Options, Persistence, Segment, Shareable, Until, WaitError};
+use std::mem::offset_of;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+pub struct Operation {
+    pub title: &'static str,
+    pub persistences: &'static [Persistence],
+    /// What a death may leave.
+    pub expected: Expected,
+    pub scenario: fn(&Dir, &mut Run),
+}
+
+const BOTH: &[Persistence] = &[Persistence::Keep, Persistence::UntilLastUser];
+const UNTIL_LAST_USER: &[Persistence] = &[Persistence::UntilLastUser];
+
+const fn operation(
+    title: &'static str,
+    persistences: &'static [Persistence],
+    expected: Expected,
+    scenario: fn(&Dir, &mut Run),
+) -> Operation {
+    Operation { title, persistences, expected, scenario }
+}
+
+pub const OPERATIONS: [Operation; 21] = [
+    operation("create", BOTH, ObjectOrNothing, |dir, run| alone(dir, run, "create")),
+    operation("create in place of a dead one", BOTH, ObjectOrNothing, create_in_place_of_a_dead_one),
+    operation("create, taking over an orphan", UNTIL_LAST_USER, Object, take_over),
+    operation("create, retiring an orphan of another type", UNTIL_LAST_USER, ObjectOrOther, retire_an_orphan),
+    operation("open", BOTH, Object, |dir, run| beside_us(dir, run, "open")),
+    operation("open what nobody uses", &[Persistence::Keep], Object, open_what_nobody_uses),
+    operation("close, while others use it", BOTH, Object, |dir, run| beside_us(dir, run, "close")),
+    operation("close by the last user", BOTH, ObjectOrNothing, |dir, run| alone(dir, run, "close the last")),
+    operation("remove", BOTH, ObjectOrNothing, |dir, run| take_away(dir, run, "remove")),
+    operation("retire", BOTH, ObjectOrNothing, |dir, run| take_away(dir, run, "retire")),
+    operation("gc", UNTIL_LAST_USER, ObjectOrNothing, collect),
+    operation("lock", BOTH, Object, |dir, run| beside_us(dir, run, "lock")),
+    operation("lock, contended", BOTH, Object, lock_contended),
+    operation("lock after a dead holder", BOTH, Object, |dir, run| after_a_dead_holder(dir, run, "lock")),
+    operation("unlock", BOTH, Object, |dir, run| beside_us(dir, run, "unlock")),
+    operation("unlock, unrepaired", BOTH, Object, |dir, run| after_a_dead_holder(dir, run, "unlock unrepaired")),
+    operation("unlock, while another waits", BOTH, Object, unlock_while_another_waits),
+    operation("notify one", BOTH, Object, |dir, run| notify(dir, run, "notify one")),
+    operation("notify all", BOTH, Object, |dir, run| notify(dir, run, "notify all")),
+    operation("wait until notified", BOTH, Object, wait_until_notified),
+    operation("wait until the time is over", BOTH, Object, |dir, run| beside_us(dir, run, "wait in vain")),
+];
+
+fn quietly(_: Event) {}
+
+fn object(dir: &Dir, run: &Run) -> Segment<Shared> {
+    create(dir.name(OBJECT), run.persistence).expect("a fresh object")
+}
+
+/// The next user comes while `ours` is still there, and does not disturb it.
+fn after(dir: &Dir, run: &Run, ours: &Segment<Shared>) {
+    works(ours);
+    next_user(dir, Object, 1, run.number % 2 == 1);
+    works(ours);
+}
+
+/// Nobody but the victim uses the object.
+fn alone(dir: &Dir, run: &mut Run, act: &str) {
+    run.die(dir, act, &mut quietly);
+    next_user(dir, ObjectOrNothing, 0, run.number % 2 == 1);
+}
+
+/// We use the object too.
+fn beside_us(dir: &Dir, run: &mut Run, act: &str) {
+    let ours = object(dir, run);
+    run.die(dir, act, &mut quietly);
+    after(dir, run, &ours);
+}
+
+/// A file without locks is what a crash of its last user leaves.
+fn make_dead(dir: &Dir) {
+    let original = create(dir.name("original"), Persistence::UntilLastUser).expect("a fresh object");
+    std::fs::copy(dir.path().join("original"), dir.path().join(OBJECT)).expect("a copy");
+    drop(original);
+}
+
+fn create_in_place_of_a_dead_one(dir: &Dir, run: &mut Run) {
+    make_dead(dir);
+    alone(dir, run, "create");
+}
+
+/// An object that we use, and whose creator is gone.
+fn orphan<T: Shareable<Tail = ()>>(dir: &Dir, init: impl FnOnce(&mut T)) -> Segment<T> {
+    let name = dir.name(OBJECT);
+    let creator = Segment::<T>::create(&name, (), &Options::new(), init).expect("a fresh object");
+    let ours = Segment::open(&name).expect("the same object");
+    drop(creator);
+    ours
+}
+
+fn take_over(dir: &Dir, run: &mut Run) {
+    let ours = orphan::<Shared>(dir, |shared| shared.table = crate::victim::table());
+    run.die(dir, "take over", &mut quietly);
+    after(dir, run, &ours);
+}
+
+fn retire_an_orphan(dir: &Dir, run: &mut Run) {
+    #[derive(Shareable)]
+    #[repr(C)]
+    struct Other {
+        value: Mutex<u64>,
+    }
+    let ours = orphan::<Other>(dir, |other| *other.value.get_mut() = 1);
+    let before = dir.files();
+    run.die(dir, "create", &mut quietly);
+    match ours.value.try_lock(&ours) {
+        Ok(Locked::Clean(value)) => assert_eq!((*value, dir.files()), (1, before)),
+        Err(LockError::Retired { .. }) => {}
+        other => panic!("neither alive nor retired: {other:?}"),
+    }
+    next_user(dir, ObjectOrOther, 1, run.number % 2 == 1);
+    assert!(matches!(ours.value.try_lock(&ours), Err(LockError::Retired { .. })), "the next create retires it");
+}
+
+fn open_what_nobody_uses(dir: &Dir, run: &mut Run) {
+    drop(object(dir, run));
+    run.die(dir, "open", &mut quietly);
+    next_user(dir, Object, 0, run.number % 2 == 1);
+}
+
+fn take_away(dir: &Dir, run: &mut Run, act: &str) {
+    let ours = object(dir, run);
+    run.die(dir, act, &mut quietly);
+    let retired = works_or_is_retired(&ours);
+    assert!(act == "retire" || !retired, "a removed object goes on to work");
+    assert!(act == "remove" || retired || dir.files() == [OBJECT], "the name went before its users were told");
+    next_user(dir, ObjectOrNothing, 1, run.number % 2 == 1);
+    assert_eq!(works_or_is_retired(&ours), retired);
+}
+
+fn collect(dir: &Dir, run: &mut Run) {
+    let living = create(dir.name("living"), run.persistence).expect("a fresh object");
+    make_dead(dir); // after every create, because a create collects as well
+    run.die(dir, "gc", &mut quietly);
+    works(&living);
+    works(&Segment::open(dir.name("living")).expect("what lives stays"));
+    drop(living);
+    next_user(dir, ObjectOrNothing, 0, run.number % 2 == 1);
+}
+
+/// The 32 bits at `offset` of the shared value.
+fn peek(dir: &Dir, offset: usize) -> u32 {
+    let file = std::fs::File::open(dir.path().join(OBJECT)).expect("the object");
+    let read = |offset: u64| {
+        let mut word = [0; 4];
+        file.read_exact_at(&mut word, offset).expect("bytes of the object");
+        u32::from_ne_bytes(word)
+    };
+    const DATA_OFFSET: u64 = 40;
+    read(u64::from(read(DATA_OFFSET)) + offset as u64)
+}
+
+/// Whether somebody sleeps, or is about to, for the lock.
+fn lock_is_awaited(dir: &Dir) -> bool {
+    peek(dir, offset_of!(Shared, state)) & 1 << 31 != 0
+}
+
+/// Whether somebody sleeps, or is about to, for the condition.
+fn condition_is_awaited(dir: &Dir) -> bool {
+    peek(dir, offset_of!(Shared, changed)) & 1 != 0
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "it hangs");
+        std::thread::yield_now();
+    }
+}
+
+/// Waits with a timeout that is out of reach, so that it is not the timeout that ends the wait.
+fn in_time<T>(wait: impl FnOnce(Duration) -> T) -> T {
+    let start = Instant::now();
+    let result = wait(PATIENCE * 2);
+    assert!(start.elapsed() < PATIENCE, "it hung until its time was over");
+    result
+}
+
+/// We hold the lock until the victim waits for it.
+fn lock_contended(dir: &Dir, run: &mut Run) {
+    let ours = object(dir, run);
+    let mut state = Some(ours.state.lock(&ours).expect("the lock").or_repair(|_| ()));
+    run.die(dir, "lock", &mut |_| {
+        if lock_is_awaited(dir) {
+            drop(state.take());
+        }
+    });
+    drop(state);
+    after(dir, run, &ours);
+}
+
+/// The last holder left the data half-changed.
+fn after_a_dead_holder(dir: &Dir, run: &mut Run, act: &str) {
+    let ours = object(dir, run);
+    let holder = Segment::<Shared>::open(dir.name(OBJECT)).expect("the same object");
+    // A thread of its own, because a thread remembers what it locked. Detaching is a death to all others.
+    let locked = std::thread::spawn(move || {
+        let mut state = holder.state.lock(&holder).expect("the lock").or_repair(|_| ());
+        state.a += 1;
+        std::mem::forget(state);
+    });
+    locked.join().expect("no panic");
+    run.die(dir, act, &mut quietly);
+    after(dir, run, &ours);
+}
+
+fn unlock_while_another_waits(dir: &Dir, run: &mut Run) {
+    let ours = object(dir, run);
+    std::thread::scope(|scope| {
+        let mut waiter = None;
+        run.die(dir, "unlock", &mut |event| {
+            if event == Event::Ready {
+                waiter =
+                    Some(scope.spawn(
+                        || match in_time(|limit| ours.state.lock_timeout(&ours, limit)).expect("the lock") {
+                            Locked::Clean(state) => assert_eq!(state.a, state.b),
+                            Locked::OwnerDied(mut died) => {
+                                died.b = died.a;
+                                drop(died.mark_consistent());
+                            }
+                        },
+                    ));
+                wait_until(|| lock_is_awaited(dir));
+            }
+        });
+        if let Some(waiter) = waiter {
+            waiter.join().expect("a lock in good order, or marked");
+        }
+    });
+    after(dir, run, &ours);
+}
+
+/// We wait for the condition that the victim makes true, and know that it is the one to do so.
+fn notify(dir: &Dir, run: &mut Run, act: &str) {
+    let ours = object(dir, run);
+    std::thread::scope(|scope| {
+        let mut waiter = None;
+        run.die(dir, act, &mut |event| {
+            if event == Event::Ready {
+                waiter = Some(scope.spawn(|| {
+                    let state = ours.state.lock(&ours).expect("the lock").or_repair(|_| ());
+                    let victim = state.victim;
+                    let until = |limit| Until::timeout(limit).or_peer_lost(victim);
+                    match in_time(|limit| ours.changed.wait_while(state, until(limit), |state| state.turn == 0)) {
+                        Ok(Locked::Clean(state)) => assert_eq!(state.turn, 1),
+                        Ok(Locked::OwnerDied(died)) => drop(died.mark_consistent()),
+                        Err(WaitError::PeerLost { .. }) => {
+                            let state = ours.state.try_lock(&ours).expect("the dead keep no lock");
+                            assert_eq!(state.or_repair(|_| ()).turn, 0, "the condition was lost");
+                        }
+                        Err(other) => panic!("a wait that no death ended: {other}"),
+                    }
+                }));
+                wait_until(|| condition_is_awaited(dir));
+            }
+        });
+        if let Some(waiter) = waiter {
+            waiter.join().expect("a wait that ended well");
+        }
+    });
+    after(dir, run, &ours);
+}
+
+/// We notify as soon as the victim sleeps.
+fn wait_until_notified(dir: &Dir, run: &mut Run) {
+    let ours = object(dir, run);
+    let mut notified = false;
+    run.die(dir, "wait", &mut |_| {
+        if !notified && condition_is_awaited(dir) {
+            ours.state.lock_timeout(&ours, PATIENCE).expect("the lock").or_repair(|_| ()).turn = 1;
+            ours.changed.notify_one();
+            notified = true;
+        }
+    });
+    after(dir, run, &ours);
+}
