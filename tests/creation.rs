@@ -7,9 +7,9 @@ mod common;
 #[path = "common/random.rs"]
 mod random;
 
-use common::{Child, Dir, hear, role, say, spawn};
+use common::{Child, Dir, hear, role, say, spawn, times};
 use memlane::{Error, Mutex, Name, Options, Origin, Segment, Shareable, SharedMemory, gc, list, remove};
-use random::{Random, times};
+use random::Random;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 

@@ -6,12 +6,12 @@ mod common;
 #[path = "common/random.rs"]
 mod random;
 
-use common::{Child, Dir, hear, role, say, spawn};
+use common::{Child, Dir, hear, role, say, spawn, times};
 use memlane::{
     Condvar, Error, LockError, Locked, Mutex, Name, Options, OwnerId, Persistence, Region, Segment, Shareable,
     SharedMemory, Until, WaitError, gc, list, remove, retire,
 };
-use random::{Random, times};
+use random::Random;
 use std::fs::{File, OpenOptions};
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;

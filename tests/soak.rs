@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Child, Dir, hear, role, say, spawn};
+use common::{Child, Dir, hear, role, say, spawn, times};
 use memlane::{Condvar, LockError, Locked, Mutex, MutexGuard, Options, OwnerId, Segment, Shareable, Until, WaitError};
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 use std::time::{Duration, Instant};
@@ -130,7 +130,7 @@ fn recover(shared: &Segment<Handoff>, moment: Instant, before: u64) -> Duration 
 }
 
 fn soak(size: usize) {
-    let kills: u64 = if std::env::var_os("MEMLANE_LONG").is_some() { 200 } else { 20 };
+    let kills = times(20, 200);
     let dir = Dir::new();
     let shared =
         Segment::<Handoff>::create(dir.name("handoff"), size, &Options::new(), |_| ()).expect("a fresh object");

@@ -21,16 +21,16 @@ mod victim;
 mod watch;
 
 use aftermath::next_user;
-use common::Dir;
+use common::{Dir, times};
 use death::{ENOUGH, Mode, Run};
 use scenarios::{OPERATIONS, Operation};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// At so many further points of each operation victims are killed if `MEMLANE_LONG` is set: at every instruction, if
+/// At so many further points of each operation victims are killed with `MEMLANE_LONG=1`: at every instruction, if
 /// it has no more than that.
-const MORE: usize = 500;
+const MORE: u64 = 60;
 
 fn main() -> ExitCode {
     if let Some((operation, arguments)) = common::role() {
@@ -98,10 +98,9 @@ fn die_by_ptrace(operation: &Operation, own: bool) -> Tally {
         tally.violations += usize::from(!is_sound(operation, &mut copied, own));
         tally.add(&Tally { steps: copied.steps, points: copied.points.len(), kills: 0, violations: copied.violations });
         let mut points = copied.points;
-        if std::env::var_os("MEMLANE_LONG").is_some() {
-            let stride = copied.between.len() / MORE + 1;
-            points.extend(copied.between.into_iter().step_by(stride));
-        }
+        let more = times(0, MORE) as usize;
+        let stride = copied.between.len() / more.max(1) + 1;
+        points.extend(copied.between.into_iter().step_by(stride).take(more));
         for (number, point) in points.into_iter().enumerate() {
             let mut killed = Run::new(Mode::Killed(point), *persistence, number);
             let sound = is_sound(operation, &mut killed, own);

@@ -174,3 +174,8 @@ impl Drop for Child {
         let _ = self.process.wait();
     }
 }
+
+/// How often something is done: `long` with `MEMLANE_LONG=1`, else `short`.
+pub fn times(short: u64, long: u64) -> u64 {
+    if std::env::var_os("MEMLANE_LONG").is_some_and(|value| value == "1") { long } else { short }
+}
