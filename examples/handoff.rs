@@ -5,7 +5,7 @@
 
 use memlane::{Bool, Condvar, Locked, Mutex, MutexGuard, Name, Options, OwnerId, Segment, Shareable, Until};
 use std::error::Error;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::{Ordering, compiler_fence};
 use std::time::Duration;
 
@@ -40,13 +40,10 @@ struct Image {
     pixels: [u8],
 }
 
-const YES: Bool = Bool::new(true);
-const NO: Bool = Bool::new(false);
-
 /// Who holds the lock may have died: `ready` is written last, so an image that says so is whole, and any other is
 /// built anew.
 fn whole(locked: Locked<'_, Image>) -> MutexGuard<'_, Image> {
-    locked.or_repair(|image| image.processed = if image.ready == YES { image.processed } else { NO })
+    locked.or_repair(|image| image.processed = Bool::new(image.ready.is_true() && image.processed.is_true()))
 }
 
 fn send(name: &Name) -> Result<(), Box<dyn Error>> {
@@ -54,21 +51,21 @@ fn send(name: &Name) -> Result<(), Box<dyn Error>> {
     let shared = Segment::<Handoff>::create(name, size, &Options::new(), |_| ())?;
     for number in 1..=FRAMES {
         let mut image = whole(shared.image.lock(&shared)?);
-        image.ready = NO;
+        image.ready = Bool::FALSE;
         compiler_fence(Ordering::SeqCst); // a death from here to the other fence is seen as "not ready"
         image.sender = shared.region().owner();
         (image.width, image.height, image.stride, image.pixel_format) = (WIDTH, HEIGHT, WIDTH * 3, RGB8);
-        (image.sequence, image.size, image.processed) = (number, size as u64, NO);
+        (image.sequence, image.size, image.processed) = (number, size as u64, Bool::FALSE);
         image.pixels.fill(number as u8); // the picture, written where the receiver reads it
         compiler_fence(Ordering::SeqCst);
-        image.ready = YES;
+        image.ready = Bool::TRUE;
         image.unlock();
         shared.image_ready.notify_one();
 
         let mut image = whole(shared.image.lock(&shared)?);
-        while image.processed != YES {
+        while !image.processed.is_true() {
             let until = Until::timeout(PATIENCE).or_peer_lost(image.receiver); // who may be nobody yet
-            image = whole(shared.image_processed.wait_while(image, until, |image| image.processed != YES)?);
+            image = whole(shared.image_processed.wait_while(image, until, |image| !image.processed.is_true())?);
         }
     }
     Ok(shared.region().remove_name()?)
@@ -81,13 +78,13 @@ fn receive(name: &Name) -> Result<(), Box<dyn Error>> {
         let mut image = whole(shared.image.lock(&shared)?);
         image.receiver = shared.region().owner();
         let until = Until::timeout(PATIENCE).or_peer_lost(image.sender);
-        let waits = |image: &mut Image| image.ready != YES || image.processed == YES;
+        let waits = |image: &mut Image| !image.ready.is_true() || image.processed.is_true();
         let mut image = whole(shared.image_ready.wait_while(image, until, waits)?);
         let expected = image.sequence as u8;
         if !image.pixels.iter().all(|byte| *byte == expected) {
             return Err("a torn image".into()); // the processing: every byte, in place
         }
-        (received, image.processed) = (image.sequence, YES);
+        (received, image.processed) = (image.sequence, Bool::TRUE);
         image.unlock();
         shared.image_processed.notify_one();
     }
@@ -95,9 +92,8 @@ fn receive(name: &Name) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+fn run(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
+    match arguments {
         ["send", name] => send(&Name::new(name)?),
         ["receive", name] => receive(&Name::new(name)?),
         _ => {
@@ -105,6 +101,17 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut receiver = Command::new(std::env::current_exe()?).args(["receive", name.as_str()]).spawn()?;
             send(&name)?;
             if receiver.wait()?.success() { Ok(()) } else { Err("the receiver failed".into()) }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("handoff: {error}"); // the message for people; returned from main, Rust would show `Debug`
+            ExitCode::FAILURE
         }
     }
 }

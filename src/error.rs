@@ -45,7 +45,7 @@ impl fmt::Display for Somebody<'_> {
 #[non_exhaustive]
 pub enum Error {
     /// The name is not 1 to 200 of the characters `A-Z a-z 0-9 _ . -`, or is `.` or `..`.
-    #[error("'{name}' is no object name: use 1 to 200 of A-Z a-z 0-9 _ . -")]
+    #[error("'{}' is no object name: use 1 to 200 of A-Z a-z 0-9 _ . - (and not . or ..)", shortened(name))]
     InvalidName {
         /// What was given.
         name: String,
@@ -77,7 +77,7 @@ pub enum Error {
     },
 
     /// Something that is no memlane object has that name.
-    #[error("'{name}' is no memlane object but {what}: remove it by hand, or use another name")]
+    #[error("'{name}' is no memlane object but {what}: use another name, or take it out of the way")]
     Foreign {
         /// The object.
         name: String,
@@ -168,7 +168,7 @@ pub enum Error {
     },
 
     /// Somebody has held the directory for long; it is normally held for microseconds.
-    #[error("the directory {} is held by {} for more than {waited:?}: resume or end that process", path.display(), match holder { Some(pid) => format!("pid {pid}"), None => "another process".into() })]
+    #[error("the directory {} is held by {} for more than {waited:.1?}: resume or end that process", path.display(), match holder { Some(pid) => format!("pid {pid}"), None => "another process".into() })]
     Busy {
         /// The directory.
         path: PathBuf,
@@ -179,7 +179,7 @@ pub enum Error {
     },
 
     /// The object did not appear in time.
-    #[error("no object '{name}' appeared within {waited:?}: start the program that creates it, or wait longer")]
+    #[error("no object '{name}' appeared within {waited:.1?}: start the program that creates it, or wait longer")]
     TimedOut {
         /// The object.
         name: String,
@@ -221,15 +221,22 @@ impl Error {
     }
 }
 
+/// Enough of a text that is too long to show.
+fn shortened(text: &str) -> String {
+    if text.chars().count() <= 60 { text.to_owned() } else { text.chars().take(60).chain("...".chars()).collect() }
+}
+
 /// Why a lock was not taken. The lock and what it guards are as they were.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
     /// A living process holds it, and the time given is over, or none was given.
-    #[error("{}", held(object, *waited, *held_for, holder.as_ref(), cycle))]
+    #[error("{}", held(object, lock, *waited, *held_for, holder.as_ref(), cycle))]
     TimedOut {
         /// The object that the lock lies in.
-        object: String,
+        object: Box<str>,
+        /// The lock: the path of its field, or where it lies if the object has no type that says so.
+        lock: Box<str>,
         /// How long this call waited.
         waited: Duration,
         /// For how long at least the present holder has held it, as this call saw it.
@@ -242,37 +249,40 @@ pub enum LockError {
     },
 
     /// This thread holds it already: waiting would never end.
-    #[error("this thread holds the lock in '{object}' already: unlock it first, or pass the guard on")]
+    #[error("this thread holds the lock {lock} of '{object}' already: unlock it first, or pass the guard on")]
     AlreadyLocked {
         /// The object that the lock lies in.
-        object: String,
+        object: Box<str>,
+        /// The lock, as in `TimedOut`.
+        lock: Box<str>,
     },
 
     /// The object was removed by force.
     #[error("'{object}' was retired (removed by force): open or create it again")]
     Retired {
         /// The object.
-        object: String,
+        object: Box<str>,
     },
 
     /// This process is a fork of the one that opened the object.
     #[error("'{object}' was opened before this process was forked: open it again in the child")]
     Forked {
         /// The object.
-        object: String,
+        object: Box<str>,
     },
 
     /// The lock or condition does not lie in the object that was passed with it.
     #[error("the lock or condition does not lie in '{object}': pass the segment or region that it lies in")]
     NotInSegment {
         /// The object that was passed.
-        object: String,
+        object: Box<str>,
     },
 }
 
-fn held(object: &str, waited: Duration, held_for: Duration, holder: Option<&Who>, cycle: &[Who]) -> String {
+fn held(object: &str, lock: &str, waited: Duration, held_for: Duration, holder: Option<&Who>, cycle: &[Who]) -> String {
     let holder = Somebody(holder);
-    let text = format!("the lock in '{object}' is held by {holder} for at least {held_for:.1?}, waited {waited:.1?}");
+    let text =
+        format!("the lock {lock} of '{object}' is held by {holder} for at least {held_for:.1?}, waited {waited:.1?}");
     if cycle.is_empty() {
         return format!("{text}: look at that process, or wait longer");
     }
@@ -288,7 +298,7 @@ pub enum WaitError {
     #[error("nothing happened in '{object}' within {waited:.1?}{}", silent(peer.as_ref()))]
     TimedOut {
         /// The object that the condition lies in.
-        object: String,
+        object: Box<str>,
         /// How long this call waited.
         waited: Duration,
         /// Who kept it waiting: the living peer that was named, or who held the lock when the time was over.
@@ -299,7 +309,7 @@ pub enum WaitError {
     #[error("{} has left '{object}': nobody else was to end this wait", Somebody(peer.as_ref()))]
     PeerLost {
         /// The object that the condition lies in.
-        object: String,
+        object: Box<str>,
         /// Who it was, if that is still known.
         peer: Option<Who>,
     },

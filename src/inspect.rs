@@ -28,6 +28,8 @@ pub struct Listed {
     pub in_use: bool,
     /// Why it cannot be used, if it cannot.
     pub problem: Option<String>,
+    /// Whether it is something else than a memlane object, damaged or not.
+    pub foreign: bool,
 }
 
 /// Lists the objects in `directory` (the default one if `None`), by name. It takes no part in any object.
@@ -66,6 +68,7 @@ fn describe(found: Found) -> Result<Listed, Error> {
         users,
         in_use: matches!(condition, Condition::Created | Condition::Orphaned),
         problem: None,
+        foreign: false,
     })
 }
 
@@ -80,6 +83,7 @@ fn damaged(name: &Name, error: &Error) -> Listed {
         users: Vec::new(),
         in_use: false,
         problem: Some(error.to_string()),
+        foreign: matches!(error, Error::Foreign { .. }),
     }
 }
 

@@ -484,8 +484,8 @@ impl Attachment {
     }
 
     /// The object's name, for errors.
-    pub(crate) fn name(&self) -> String {
-        self.object.name.to_string()
+    pub(crate) fn name(&self) -> Box<str> {
+        self.object.name.as_str().into()
     }
 
     /// Whether `word` lies in the object, and this process may still act on it: if so, neither `offset_of` nor `check`
@@ -493,6 +493,12 @@ impl Attachment {
     #[inline]
     pub(crate) fn may_lock<T>(&self, word: &T) -> bool {
         self.offset(word) < self.len && !self.is_forked() && self.state().load(Ordering::Relaxed) == LIVE
+    }
+
+    /// What the lock at `offset` of the user's bytes is called, for errors.
+    pub(crate) fn lock_at(&self, offset: usize) -> Box<str> {
+        let path = self.object.header.path_of("mutex", offset);
+        path.map_or(format!("at offset {offset}"), |path| format!("`{path}`")).into()
     }
 
     /// Whether this process may still act on the object.

@@ -73,7 +73,7 @@ fn a_directory_that_is_none_is_refused() {
     let path = |name: &str| dir.path().join(name);
     assert_refused(&path("missing"), &["does not exist", "make it, or unset MEMLANE_DIR"]);
     fs::write(path("file"), "").expect("a file");
-    assert_refused(&path("file"), &["not a directory", "remove it"]);
+    assert_refused(&path("file"), &["not a directory", "name one with MEMLANE_DIR"]);
 
     fs::create_dir(path("real")).expect("a directory");
     set_mode(&path("real"), 0o700);
@@ -167,7 +167,7 @@ fn assert_foreign(dir: &Dir, what: &str) {
         let error = result.expect_err("it is no object");
         let text = error.to_string();
         assert!(matches!(&error, Error::Foreign { name, .. } if name == "cam"), "{error:?}");
-        for part in ["'cam'", what, "remove it by hand, or use another name"] {
+        for part in ["'cam'", what, "use another name, or take it out of the way"] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -25,6 +25,10 @@ impl Directory {
         // A link is followed, O_NOFOLLOW or not, when a slash comes after it.
         let path = path.components().as_path();
         let refuse = |reason: String| Error::Directory { path: path.to_owned(), reason };
+        if path.is_relative() {
+            // Two programs in different working directories would not meet, and not know why.
+            return Err(refuse("it is relative to where each program runs: name it from the root".into()));
+        }
         let (own_path, own) = default_directory();
         let own = own && path == own_path;
         let fd = match sys::open_directory(path) {
@@ -37,7 +41,7 @@ impl Directory {
         let fd = fd.map_err(|error| {
             refuse(match sys::meta_of(path) {
                 Ok(meta) if meta.kind == Kind::Link => "it is a symbolic link: name the directory itself".into(),
-                Ok(meta) if meta.kind != Kind::Directory => "it is not a directory: remove it".into(),
+                Ok(meta) if meta.kind != Kind::Directory => "it is not a directory: name one with MEMLANE_DIR".into(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     "it does not exist: make it, or unset MEMLANE_DIR".into()
                 }
@@ -70,6 +74,12 @@ impl Directory {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The directory that its file system is mounted on.
+    pub(crate) fn mount(&self) -> &Path {
+        let same = |path: &&Path| sys::meta_of(path).is_ok_and(|meta| meta.identity.0 == self.meta.identity.0);
+        self.path.ancestors().take_while(same).last().unwrap_or(&self.path)
     }
 
     pub(crate) fn file_system(&self) -> Result<FileSystem, Error> {

@@ -70,6 +70,15 @@ impl Header {
         Some(first.strip_prefix('\t').and_then(|rest| rest.split('\t').next()).unwrap_or("value of an unknown type"))
     }
 
+    /// The path of the field of that kind at an offset of the user's bytes, if the schema names one.
+    pub(crate) fn path_of(&self, kind: &str, offset: usize) -> Option<&str> {
+        let offset = offset.to_string();
+        self.schema.lines().find_map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
+            [path, its_kind, its_offset, _] => (its_kind == kind && its_offset == offset).then_some(path),
+            _ => None,
+        })
+    }
+
     /// The bytes from 0 to the end of the schema.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; SCHEMA_OFFSET];

@@ -555,8 +555,7 @@ fn check_space(name: &Name, directory: &Directory, need: u64, sparse: bool) -> R
 /// What to do when the file system is full.
 fn more_space(directory: &Directory) -> String {
     let system = directory.file_system().ok();
-    let mount = if directory.path().starts_with("/dev/shm") { Path::new("/dev/shm") } else { directory.path() };
-    let mount = mount.display();
+    let mount = directory.mount().display();
     if system.is_some_and(|system| system.out_of_files) {
         return format!(
             "it has no inode left, and each object needs one: free some with `memlane gc`, or \

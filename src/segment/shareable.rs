@@ -184,10 +184,21 @@ unsafe impl<T: Shareable<Tail = ()>> Shareable for [T] {
 pub struct Bool(u8);
 
 impl Bool {
+    /// True.
+    pub const TRUE: Self = Self::new(true);
+    /// False.
+    pub const FALSE: Self = Self::new(false);
+
     /// From a `bool`.
     #[must_use]
     pub const fn new(value: bool) -> Self {
         Self(value as u8)
+    }
+
+    /// Whether it is true; a byte that is neither 0 nor 1 is not.
+    #[must_use]
+    pub const fn is_true(self) -> bool {
+        self.0 == 1
     }
 
     /// The value, or `None` if the byte is neither 0 nor 1: something else wrote there.

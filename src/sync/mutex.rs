@@ -222,7 +222,7 @@ impl<T: ?Sized> Mutex<T> {
             };
             let owner = OwnerId::in_word(seen);
             if is_held(attachment.place_of_held(word, owner)) {
-                return Err(LockError::AlreadyLocked { object: attachment.name() });
+                return Err(LockError::AlreadyLocked { object: attachment.name(), lock: attachment.lock_at(offset) });
             }
             if owner != holder.0 {
                 holder = (owner, Instant::now());
@@ -230,6 +230,7 @@ impl<T: ?Sized> Mutex<T> {
             let Some(slice) = slices.next() else {
                 return Err(LockError::TimedOut {
                     object: attachment.name(),
+                    lock: attachment.lock_at(offset),
                     waited: slices.waited(),
                     held_for: holder.1.elapsed(),
                     holder: attachment.table().who(owner),

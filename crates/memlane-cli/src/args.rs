@@ -15,6 +15,7 @@ pub(crate) struct Arguments {
 const AFTER_HELP: &str = "\
 Objects are in the directory that MEMLANE_DIR names, or else in your own one in /dev/shm.
 Durations are written like 500ms or 5s.
+Ctrl-C ends in good order: recv and demo with 0, send with 1 if images are left.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 timed out, 4 no such object.";
 
 #[derive(Debug, Subcommand)]

@@ -11,6 +11,7 @@
 
 use crate::failure::Failure;
 use crate::picture::{Format, Shape, Source};
+use crate::report::Once;
 use crate::stop::{GLANCE, stopped};
 use memlane::{
     Bool, Condvar, Error, LockError, Locked, Mutex, MutexGuard, Name, Options, Origin, OwnerId, Segment, Shareable,
@@ -56,19 +57,15 @@ pub(crate) struct Frame {
     pixels: [u8],
 }
 
-fn is(flag: Bool) -> bool {
-    flag.get() == Some(true)
-}
-
 impl Frame {
     fn waits_for_receiver(&self) -> bool {
-        is(self.ready) && !is(self.processed)
+        self.ready.is_true() && !self.processed.is_true()
     }
 
     /// What a death can leave: `ready` is written last and taken back first, so a frame that says so is complete.
     fn repair(&mut self) {
-        if !is(self.ready) {
-            self.processed = Bool::new(false);
+        if !self.ready.is_true() {
+            self.processed = Bool::FALSE;
         }
     }
 
@@ -183,6 +180,11 @@ fn wait(
     }
 }
 
+/// Whether the name leads elsewhere by now: then nobody can come to take the place of a peer that is gone.
+fn is_nameless(shared: &Segment<Handoff>, name: &Name) -> bool {
+    SharedMemory::open(name).map_or(true, |object| object.id() != shared.region().id())
+}
+
 /// Nanoseconds of the monotonic clock, the same for all processes of one time namespace.
 fn now() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -223,15 +225,16 @@ impl Sender {
         let last = last_sequence(name);
         let start = |shared: &mut Handoff| shared.frame.get_mut().sequence = last;
         let shared = Segment::create(name, capacity, &Options::new(), start).map_err(|error| match error {
-            Error::AlreadyExists { creator: Some(creator), .. } => {
-                Failure::failed(format!("{creator} sends to '{name}' already: wait until it is done, or end it"))
-            }
+            Error::AlreadyExists { creator: Some(creator), .. } => match Segment::<Handoff>::open(name) {
+                Err(another_type @ Error::TypeMismatch { .. }) => another_type.into(),
+                _ => Failure::failed(format!("{creator} sends to '{name}' already: wait until it is done, or end it")),
+            },
             error => error.into(),
         })?;
         let sender = Self { shared, name: name.clone() };
         let mut frame = sender.lock(patience)?;
         frame.sender = sender.shared.region().owner();
-        frame.done = Bool::new(false);
+        frame.done = Bool::FALSE;
         drop(frame);
         sender.shared.offered.notify_all();
         Ok(sender)
@@ -265,7 +268,7 @@ impl Sender {
             !frame.waits_for_receiver() || !self.shared.region().is_alive(frame.receiver)
         })?;
         let mut frame = self.lock(patience)?;
-        frame.ready = Bool::new(false);
+        frame.ready = Bool::FALSE;
         // The compiler must not move the writing of the image out from between the two writes of `ready`: a death
         // in between is to be seen. The processor does not: it completes stores of a killed process in order.
         compiler_fence(Ordering::SeqCst);
@@ -279,18 +282,18 @@ impl Sender {
         (frame.stride, frame.format) = (shape.stride().unwrap_or(0), shape.format.number());
         frame.size = size as u64;
         frame.sequence += 1;
-        frame.processed = Bool::new(false);
+        frame.processed = Bool::FALSE;
         let sequence = frame.sequence;
         frame.offered_at = now();
         compiler_fence(Ordering::SeqCst);
-        frame.ready = Bool::new(true);
+        frame.ready = Bool::TRUE;
         frame.unlock();
         self.shared.offered.notify_one();
 
-        self.until(patience, &mut absent, |frame| is(frame.processed))?;
+        self.until(patience, &mut absent, |frame| frame.processed.is_true())?;
         let frame = self.lock(patience)?;
         let latency = Duration::from_nanos(frame.taken_at.saturating_sub(frame.offered_at));
-        Ok(Delivered { sequence, latency, good: is(frame.good) })
+        Ok(Delivered { sequence, latency, good: frame.good.is_true() })
     }
 
     fn until(
@@ -309,6 +312,12 @@ impl Sender {
                     }
                     frame.unlock();
                     absent(Absence::Killed(who))?;
+                }
+                Event::TimedOut(None) if is_nameless(&self.shared, &self.name) => {
+                    return Err(Failure::failed(format!(
+                        "'{}' was removed, so nobody can come: send again",
+                        self.name
+                    )));
                 }
                 Event::TimedOut(None) if !patience.is_over() => absent(Absence::Nobody)?,
                 Event::TimedOut(Some(_)) if !patience.is_over() => {}
@@ -344,9 +353,9 @@ impl Drop for Sender {
         if let Ok(locked) = self.shared.frame.lock_timeout(&self.shared, COURTESY) {
             let mut frame = whole(locked);
             if !frame.waits_for_receiver() {
-                frame.ready = Bool::new(false);
+                frame.ready = Bool::FALSE;
             }
-            frame.done = Bool::new(true);
+            frame.done = Bool::TRUE;
             frame.unlock();
             self.shared.offered.notify_all();
         }
@@ -382,6 +391,7 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// Waits for the name and becomes its receiver, unless a living process is that already.
     pub(crate) fn attach(name: &Name, patience: Patience) -> Result<Result<Self, Event>, Failure> {
+        let mut absent = Once::new(format!("waiting for `memlane send {name} FILE` (Ctrl-C ends)"));
         loop {
             if stopped() {
                 return Ok(Err(Event::Stopped));
@@ -389,7 +399,10 @@ impl Receiver {
             let shared = match Segment::<Handoff>::wait_for(name, Some(patience.next())) {
                 Ok(shared) => shared,
                 Err(Error::TimedOut { .. }) if patience.is_over() => return Ok(Err(Event::TimedOut(None))),
-                Err(Error::TimedOut { .. }) => continue,
+                Err(Error::TimedOut { .. }) => {
+                    absent.tell();
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             let mut frame = match lock(&shared, patience)? {
@@ -397,7 +410,7 @@ impl Receiver {
                 Err(Event::Retired) => continue,
                 Err(event) => return Ok(Err(event)),
             };
-            if is(frame.done) && !frame.waits_for_receiver() {
+            if frame.done.is_true() && !frame.waits_for_receiver() {
                 // Its sender has just ended; its name is about to go.
                 drop(frame);
                 drop(shared);
@@ -422,11 +435,11 @@ impl Receiver {
     pub(crate) fn wait(&mut self, patience: Patience) -> Result<Event, Failure> {
         let mourned = self.mourned;
         let sender = |frame: &Frame| if frame.sender == mourned { OwnerId::NOBODY } else { frame.sender };
-        let there = |frame: &Frame| frame.waits_for_receiver() || is(frame.done);
+        let there = |frame: &Frame| frame.waits_for_receiver() || frame.done.is_true();
         loop {
             match wait(&self.shared, &self.shared.offered, patience.piece(), sender, there)? {
                 Event::There if self.is_done() => return Ok(Event::Done),
-                Event::TimedOut(None) if self.is_nameless() => return Ok(Event::Retired),
+                Event::TimedOut(None) if is_nameless(&self.shared, &self.name) => return Ok(Event::Retired),
                 Event::TimedOut(_) if !patience.is_over() => {}
                 Event::Lost(who) => {
                     if let Ok(frame) = lock(&self.shared, patience)?
@@ -441,15 +454,10 @@ impl Receiver {
         }
     }
 
-    /// Whether the name leads elsewhere by now. Then no other sender can come once this one is dead.
-    fn is_nameless(&self) -> bool {
-        SharedMemory::open(&self.name).map_or(true, |object| object.id() != self.shared.region().id())
-    }
-
     /// Whether the sender has ended in good order and nothing is left to receive.
     fn is_done(&self) -> bool {
         matches!(lock(&self.shared, Patience::new(Some(GLANCE))),
-            Ok(Ok(frame)) if is(frame.done) && !frame.waits_for_receiver())
+            Ok(Ok(frame)) if frame.done.is_true() && !frame.waits_for_receiver())
     }
 
     /// Gives the image that is there to `process`, in place, and says that it was processed, and whether it was as it
@@ -471,7 +479,7 @@ impl Receiver {
         let (good, result) = process(Image { sequence: frame.sequence, shape, pixels, sender })?;
         frame.good = Bool::new(good);
         compiler_fence(Ordering::SeqCst); // a death between the two leaves no verdict on another image
-        frame.processed = Bool::new(true);
+        frame.processed = Bool::TRUE;
         frame.unlock();
         self.shared.answered.notify_one();
         Ok(Some(result))

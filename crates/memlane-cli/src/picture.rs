@@ -1,10 +1,9 @@
 //! Pictures: decoded into place, drawn, compared, written as PNG.
 
 use crate::failure::Failure;
-use image::{ColorType, ImageDecoder, ImageReader};
+use image::{ColorType, ImageDecoder, ImageError, ImageReader};
 use std::fmt;
-use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How the bytes of a picture lie: rows of pixels from the top, without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +69,8 @@ impl fmt::Display for Shape {
 /// A picture that can be put into memory again and again.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// A PNG or JPEG file, read once.
-    File { name: String, encoded: Vec<u8>, shape: Shape },
+    /// A PNG or JPEG file, of which the header was read.
+    File { path: PathBuf, shape: Shape },
     /// A picture of 1920x1080 that moves.
     Drawn { stripes: Vec<u8> },
 }
@@ -79,21 +78,19 @@ pub(crate) enum Source {
 const DRAWN: Shape = Shape { width: 1920, height: 1080, format: Format::RGB8 };
 
 impl Source {
-    /// Reads a file and looks at its header.
+    /// Looks at the header of a file.
     pub(crate) fn file(path: &Path) -> Result<Self, Failure> {
-        let name = path.display().to_string();
-        let refuse = |error: &dyn fmt::Display| Failure::failed(format!("cannot read the image '{name}': {error}"));
-        let encoded = std::fs::read(path).map_err(|error| refuse(&error))?;
-        let shape = {
-            let decoder =
-                decoder(&encoded).map_err(|error| refuse(&format_args!("{error}; PNG and JPEG can be read")))?;
-            let (width, height) = decoder.dimensions();
-            Shape { width, height, format: Format(decoder.color_type()) }
-        };
+        let refuse =
+            |error: &dyn fmt::Display| Failure::failed(format!("cannot read the image '{}': {error}", path.display()));
+        let decoder = decoder(path).map_err(|error| match error {
+            ImageError::IoError(error) => refuse(&error),
+            error => refuse(&format_args!("{error}; PNG and JPEG can be read")),
+        })?;
+        let shape = shape_of(&decoder);
         match (shape.size(), shape.format.number()) {
             (None, _) => Err(refuse(&"it is too large")),
             (_, 0) => Err(refuse(&"its pixel format is not one of 8 or 16 bits per channel")),
-            _ => Ok(Self::File { name, encoded, shape }),
+            _ => Ok(Self::File { path: path.to_owned(), shape }),
         }
     }
 
@@ -119,9 +116,16 @@ impl Source {
     /// Decodes or draws the picture that has `number` into `pixels`, which is exactly as large.
     pub(crate) fn fill(&self, number: u64, pixels: &mut [u8]) -> Result<(), Failure> {
         match self {
-            Self::File { name, encoded, .. } => decoder(encoded)
-                .and_then(|decoder| decoder.read_image(pixels))
-                .map_err(|error| Failure::failed(format!("cannot decode the image '{name}': {error}"))),
+            Self::File { path, shape } => {
+                let refuse = |error: &dyn fmt::Display| {
+                    Failure::failed(format!("cannot decode the image '{}': {error}", path.display()))
+                };
+                let decoder = decoder(path).map_err(|error| refuse(&error))?;
+                if shape_of(&decoder) != *shape {
+                    return Err(refuse(&"it has changed since it was looked at"));
+                }
+                decoder.read_image(pixels).map_err(|error| refuse(&error))
+            }
             Self::Drawn { stripes } => {
                 draw(stripes, number, pixels);
                 Ok(())
@@ -130,8 +134,13 @@ impl Source {
     }
 }
 
-fn decoder(encoded: &[u8]) -> image::ImageResult<impl ImageDecoder + '_> {
-    let mut reader = ImageReader::new(Cursor::new(encoded)).with_guessed_format()?;
+fn shape_of(decoder: &impl ImageDecoder) -> Shape {
+    let (width, height) = decoder.dimensions();
+    Shape { width, height, format: Format(decoder.color_type()) }
+}
+
+fn decoder(path: &Path) -> image::ImageResult<impl ImageDecoder> {
+    let mut reader = ImageReader::open(path)?.with_guessed_format()?;
     reader.no_limits(); // the memory was asked for and paid for in shared memory
     reader.into_decoder()
 }

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 use std::fmt;
-use std::io::{self, Write};
+
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 /// Says something on standard error, in one line, to whoever still listens.
@@ -50,7 +51,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verified = if self.verified { "every byte verified" } else { "WRONG BYTES" };
         writeln!(f, "{}, {}, {verified}", Counted(self.frames, "frame"), Bytes(self.bytes))?;
-        let latency = |nanoseconds| Micros(Duration::from_nanos(nanoseconds));
+        let latency = |nanoseconds| Time(Duration::from_nanos(nanoseconds));
         writeln!(
             f,
             "latency     p50 {}   p99 {}   max {}   (offered to received, nothing copied)",
@@ -59,6 +60,22 @@ impl fmt::Display for Summary {
             latency(self.max_ns)
         )?;
         write!(f, "throughput  {}/s with drawing or decoding and checking", Bytes(self.bytes_per_second))
+    }
+}
+
+/// Something to be told once, and only to somebody who watches.
+#[derive(Debug)]
+pub(crate) struct Once(Option<String>);
+
+impl Once {
+    pub(crate) fn new(text: String) -> Self {
+        Self(std::io::stderr().is_terminal().then_some(text))
+    }
+
+    pub(crate) fn tell(&mut self) {
+        if let Some(text) = self.0.take() {
+            tell(text);
+        }
     }
 }
 
@@ -86,19 +103,23 @@ impl fmt::Display for Counted {
     }
 }
 
-/// A short time in microseconds.
+/// A time in microseconds, or a larger unit if it is long.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Micros(pub(crate) Duration);
+pub(crate) struct Time(pub(crate) Duration);
 
-impl fmt::Display for Micros {
+impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} us", self.0.as_nanos() as f64 / 1e3)
+        match self.0.as_micros() {
+            0..20_000 => write!(f, "{:.1} us", self.0.as_nanos() as f64 / 1e3),
+            20_000..2_000_000 => write!(f, "{} ms", self.0.as_millis()),
+            _ => write!(f, "{:.1} s", self.0.as_secs_f64()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Bytes, Summary};
+    use super::{Bytes, Summary, Time};
     use std::time::Duration;
 
     #[test]
@@ -109,6 +130,12 @@ mod tests {
         assert_eq!((summary.frames, summary.bytes_per_second), (200, 2000));
         let none = Summary::new(&mut [], 0, Duration::ZERO, true, 0);
         assert_eq!((none.p50_ns, none.max_ns, none.bytes_per_second), (0, 0, 0));
+    }
+
+    #[test]
+    fn times_read_well() {
+        let time = |microseconds| Time(Duration::from_micros(microseconds)).to_string();
+        assert_eq!([time(7), time(19_999), time(20_000), time(2_500_000)], ["7.0 us", "19999.0 us", "20 ms", "2.5 s"]);
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub(crate) fn run(dry_run: bool, json: bool) -> Result<(), Failure> {
     for object in &reclaimed {
         writeln!(out, "{verb} {}, {}", object.name, Bytes(object.size))?;
     }
+    if reclaimed.is_empty() {
+        return Ok(writeln!(out, "nothing to remove")?);
+    }
     let bytes = Bytes(reclaimed.iter().map(|object| object.size).sum());
     let count = Counted(reclaimed.len() as u64, "dead object");
     writeln!(out, "{count}, {bytes}{}", if dry_run { ", nothing removed" } else { " freed" })?;

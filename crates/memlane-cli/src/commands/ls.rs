@@ -16,7 +16,8 @@ pub(crate) fn run(json: bool) -> Result<(), Failure> {
     if json {
         return Ok(writeln!(out, "{}", Value::Array(objects.iter().map(as_json).collect()))?);
     }
-    let rows: Vec<[String; 5]> = objects.iter().map(as_row).collect();
+    let (foreign, objects): (Vec<_>, Vec<_>) = objects.iter().partition(|object| object.foreign);
+    let rows: Vec<[String; 5]> = objects.iter().map(|object| as_row(object)).collect();
     let heads = ["NAME", "SIZE", "TYPE", "STATE", "USERS"].map(str::to_owned);
     let width = |column: usize| rows.iter().chain([&heads]).map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; 4] = std::array::from_fn(width);
@@ -27,6 +28,11 @@ pub(crate) fn run(json: bool) -> Result<(), Failure> {
     let (free, total) = (Bytes(space.free), Bytes(space.total));
     let count = Counted(objects.len() as u64, "object");
     writeln!(out, "{count} in {}, {free} of {total} free", space.directory.display())?;
+    match foreign.len() {
+        0 => {}
+        1..=3 => foreign.iter().filter_map(|other| other.problem.as_ref()).for_each(tell),
+        others => tell(format!("{others} other files are there, not memlane's: is MEMLANE_DIR the right directory?")),
+    }
     Ok(())
 }
 
@@ -40,6 +46,7 @@ fn as_json(object: &Listed) -> Value {
         "stale": object.stale,
         "creator": object.creator.as_ref().map(who),
         "users": object.users.iter().map(who).collect::<Vec<_>>(),
+        "foreign": object.foreign,
         "problem": object.problem,
     })
 }
@@ -47,6 +54,7 @@ fn as_json(object: &Listed) -> Value {
 /// One word on how an object stands.
 fn state(object: &Listed) -> &'static str {
     match object {
+        Listed { foreign: true, .. } => "foreign",
         Listed { problem: Some(_), .. } => "damaged",
         Listed { stale: true, .. } => "stale",
         Listed { in_use: false, .. } => "kept",

@@ -4,7 +4,7 @@ use crate::args::Send;
 use crate::failure::Failure;
 use crate::handoff::{Absence, Patience, Sender};
 use crate::picture::Source;
-use crate::report::{Bytes, Micros, tell};
+use crate::report::{Bytes, Once, Time, tell};
 use memlane::Name;
 use serde_json::json;
 use std::io::Write;
@@ -18,11 +18,15 @@ pub(crate) fn run(arguments: &Send) -> Result<(), Failure> {
         tell(format!("took '{name}' over from a sender that was killed"));
     }
     let mut out = std::io::stdout().lock();
+    let mut waiting = Once::new(format!("waiting for `memlane recv {name}` (Ctrl-C ends)"));
     for ((number, source), path) in (0..).zip(&sources).zip(&arguments.images) {
         let delivered = sender.hand_over(source, number, Patience::new(arguments.timeout), |absence| {
-            if let Absence::Killed(who) = absence {
-                let who = who.map_or("the receiver".into(), |who| who.to_string());
-                tell(format!("{who} died before it had processed '{}'; offering it again", path.display()));
+            match absence {
+                Absence::Killed(who) => {
+                    let who = who.map_or("the receiver".into(), |who| who.to_string());
+                    tell(format!("{who} died before it had processed '{}'; offering it again", path.display()));
+                }
+                Absence::Nobody => waiting.tell(),
             }
             Ok(())
         })?;
@@ -35,7 +39,7 @@ pub(crate) fn run(arguments: &Send) -> Result<(), Failure> {
             });
             writeln!(out, "{line}")?;
         } else {
-            let (size, latency) = (Bytes(source.size() as u64), Micros(delivered.latency));
+            let (size, latency) = (Bytes(source.size() as u64), Time(delivered.latency));
             writeln!(out, "{sequence:06}  {}  {shape}  {size}  taken after {latency}, processed", path.display())?;
         }
     }
