@@ -306,7 +306,7 @@ pub enum WaitError {
     },
 
     /// The process that was waited for is dead or has closed the object.
-    #[error("{} has left '{object}': nobody else was to end this wait", Somebody(peer.as_ref()))]
+    #[error("{} has left '{object}', and nobody else was to end this wait: start it again, or wait without naming it", Somebody(peer.as_ref()))]
     PeerLost {
         /// The object that the condition lies in.
         object: Box<str>,
@@ -320,5 +320,8 @@ pub enum WaitError {
 }
 
 fn silent(peer: Option<&Who>) -> String {
-    peer.map(|peer| format!(": {peer} lives, but has not answered")).unwrap_or_default()
+    match peer {
+        Some(peer) => format!(": {peer} lives, but has not answered; look at that process, or wait longer"),
+        None => ": see whether somebody is there to notify, or wait longer".into(),
+    }
 }

@@ -1,7 +1,7 @@
 //! What there is and who uses it: read-only, and never in anybody's way.
 
 use crate::error::{Error, Who};
-use crate::object::{Condition, Directory, Found, Name, Persistence, default_directory};
+use crate::object::{Condition, Directory, Found, Name, Persistence, path_or_default};
 use crate::owner::{self, PARTICIPANTS};
 use crate::sys::Access;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub struct Listed {
 ///
 /// [`Error::Directory`] or [`Error::Busy`] if the directory cannot be used.
 pub fn list(directory: Option<&Path>) -> Result<Vec<Listed>, Error> {
-    let path = path(directory);
+    let path = path_or_default(directory);
     let directory = Directory::open(&path)?;
     let mut objects = Vec::new();
     for name in directory.names()? {
@@ -107,11 +107,7 @@ pub struct Space {
 ///
 /// [`Error::Directory`] if the directory cannot be used.
 pub fn space(directory: Option<&Path>) -> Result<Space, Error> {
-    let path = path(directory);
+    let path = path_or_default(directory);
     let system = Directory::open(&path)?.file_system()?;
     Ok(Space { directory: path, free: system.free, total: system.total, in_memory: system.in_memory })
-}
-
-fn path(directory: Option<&Path>) -> PathBuf {
-    directory.map_or_else(|| default_directory().0, Path::to_owned)
 }

@@ -103,6 +103,7 @@ impl OwnerId {
 impl Table {
     /// Takes a free slot, or returns `None` if all are taken. The caller's `locks` hold its lock byte from then on.
     pub(crate) fn attach(&self, locks: &LockFd) -> io::Result<Option<OwnerId>> {
+        let process = sys::process();
         for (index, slot) in self.slots.iter().enumerate() {
             if !locks.try_lock(slot_byte(index), Sharing::Exclusive)? {
                 continue;
@@ -114,7 +115,6 @@ impl Table {
                 0 => 1,
                 next => next,
             };
-            let process = sys::process();
             slot.pid.store(0, Ordering::Relaxed);
             slot.sleep.store(0, Ordering::Relaxed);
             // ORDERING: Release pairs with the Acquire load in `is_dead`; the fence with the one in `who`: who reads

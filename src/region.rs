@@ -451,7 +451,7 @@ impl Attachment {
 
     /// Where the user's bytes start.
     pub(crate) fn data(&self) -> NonNull<u8> {
-        // SAFETY: `offset` is at most the length of the mapping: `Header::validate` and `Draft::new` saw to it.
+        // SAFETY: `offset` is at most the length of the mapping: `Header::validate` saw to it, or `Header::total` for a draft.
         unsafe { self.map.base().add(self.offset) }
     }
 

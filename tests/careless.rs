@@ -10,6 +10,7 @@ use memlane::{
     SharedMemory, Until, WaitError, list,
 };
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -110,6 +111,37 @@ fn a_lost_peer_is_told_also_when_somebody_holds_the_lock_at_that_moment() {
         }
         drop(guard);
         assert!(matches!(waiter.join().expect("no panic"), Err(WaitError::PeerLost { .. })));
+    });
+}
+
+#[test]
+fn a_peer_that_is_gone_is_told_also_when_the_time_is_over() {
+    let dir = Dir::new();
+    let shared = create(&dir, &Options::new());
+    let gone = Segment::<Shared>::open(dir.name("x")).expect("the same object").region().owner();
+    let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+    let until = Until::timeout(Duration::ZERO).or_peer_lost(gone);
+    assert!(matches!(shared.changed.wait_while(state, until, |_| true), Err(WaitError::PeerLost { .. })));
+}
+
+#[test]
+fn a_wait_for_a_name_is_not_disturbed_by_others_in_the_directory() {
+    let dir = Dir::new();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for neighbour in ["a", "b"] {
+            let name = dir.name(neighbour);
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    drop(SharedMemory::create(&name, 8, &Options::new()).expect("a name of its own"));
+                }
+            });
+        }
+        let waits = (0..40).map(|_| Segment::<Shared>::wait_for(dir.name("x"), Some(Duration::from_millis(5))));
+        let disturbed: Vec<_> = waits.filter(|wait| !matches!(wait, Err(Error::TimedOut { .. }))).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(disturbed.is_empty(), "{disturbed:?}");
     });
 }
 

@@ -64,6 +64,11 @@ impl Header {
         self.data_offset().checked_add(self.data_len).filter(|total| *total <= isize::MAX as u64)
     }
 
+    /// The same as the length of a mapping, if there can be one.
+    pub(crate) fn map_len(&self) -> Option<usize> {
+        usize::try_from(self.total()?).ok()
+    }
+
     /// The name of the type that the schema describes; `None` for raw bytes.
     pub(crate) fn type_name(&self) -> Option<&str> {
         let first = self.schema.lines().next()?;

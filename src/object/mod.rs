@@ -12,7 +12,6 @@ pub(crate) use directory::Directory;
 use directory::PATIENCE;
 pub use header::Persistence;
 pub(crate) use header::{CREATOR_OFFSET, Header, LIVE, RETIRED, SCHEMA_MAX, STATE_OFFSET, TABLE_OFFSET};
-pub(crate) use name::default_directory;
 pub use name::{Name, ToName};
 
 use crate::error::{Error, Who};
@@ -26,6 +25,9 @@ use std::time::{Duration, Instant};
 
 /// How many names a create looks at in passing, to reclaim what crashes left.
 const SWEEP: usize = 16;
+
+/// The least a wait for a name lets others finish with the directory, also when its time is over.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// How an object is created.
 ///
@@ -174,7 +176,7 @@ impl Object {
             if found.condition()? == Condition::Orphaned {
                 found.retire()?;
             }
-            found.unlink(directory)?;
+            unlink(directory, name)?;
             replaced.push(found);
         }
         prim::step();
@@ -194,7 +196,7 @@ impl Object {
         let lock = directory.lock_within(patience)?;
         let found = Found::open(&name, &directory, access)?.ok_or_else(missing)?;
         if found.condition()? == Condition::Dead {
-            found.unlink(&directory)?;
+            unlink(&directory, &found.name)?;
             drop(lock); // before `found`: its memory is freed after others have the directory again
             return Err(missing());
         }
@@ -207,7 +209,7 @@ impl Object {
         let mut nap = Duration::from_micros(200);
         loop {
             let left = || timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(start.elapsed()));
-            match Self::open_within(name.clone(), access, left().min(PATIENCE)) {
+            match Self::open_within(name.clone(), access, left().clamp(GRACE, PATIENCE)) {
                 Err(Error::NotFound { .. }) => {}
                 result => return result,
             }
@@ -225,8 +227,7 @@ impl Object {
         if self.locks.is_forked() {
             return Err(Error::Forked { name: self.name.to_string() });
         }
-        let len = self.header.total().and_then(|total| usize::try_from(total).ok());
-        let len = len.ok_or_else(|| Error::TooLarge { name: self.name.to_string() })?;
+        let len = self.header.map_len().ok_or_else(|| Error::TooLarge { name: self.name.to_string() })?;
         let map = Map::of(&self.file, len, access).map_err(Error::os("map", &self.name))?;
         if !self.header.sparse {
             // The memory was reserved when the object was created, but another program may have cut it off since.
@@ -377,8 +378,7 @@ impl Found {
             .map_err(Error::os("retire", &self.name))?;
         prim::step();
         // Best effort: whoever is not woken looks at the state at the end of a slice.
-        let len = self.header.total().and_then(|total| usize::try_from(total).ok());
-        if let Some(len) = len
+        if let Some(len) = self.header.map_len()
             && let Ok(map) = Map::of(&self.file, len, Access::Read)
         {
             let (data, table) = (self.header.data_offset(), self.table()?);
@@ -386,11 +386,6 @@ impl Found {
             words.filter_map(|offset| map.word(data.checked_add(offset)?)).for_each(prim::wake_at);
         }
         Ok(())
-    }
-
-    /// Takes the name away; the caller holds the directory's lock, and `self` was opened under it.
-    fn unlink(&self, directory: &Directory) -> Result<(), Error> {
-        unlink(directory, &self.name)
     }
 
     /// The error for a name that is taken.
@@ -413,6 +408,7 @@ impl Found {
     }
 }
 
+/// Takes the name away; the caller holds the directory's lock, and looked at what has the name under it.
 fn unlink(directory: &Directory, name: &Name) -> Result<(), Error> {
     match sys::unlink(directory.fd(), name.as_str()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::os("remove", name)(error)),
@@ -447,12 +443,14 @@ pub fn retire(name: impl ToName) -> Result<(), Error> {
 
 fn take_away(name: &Name, access: Access, first: impl FnOnce(&Found) -> Result<(), Error>) -> Result<(), Error> {
     let directory = Directory::open(name.directory())?;
-    let _lock = directory.lock()?;
+    let lock = directory.lock()?;
     match Found::open(name, &directory, access) {
         Ok(None) => Err(Error::NotFound { name: name.to_string() }),
         Ok(Some(found)) => {
             first(&found)?;
-            found.unlink(&directory)
+            unlink(&directory, &found.name)?;
+            drop(lock); // before `found`: its memory is freed after others have the directory again
+            Ok(())
         }
         Err(Error::Corrupt { .. } | Error::Incompatible { .. }) => unlink(&directory, name),
         Err(error) => Err(error),
@@ -475,8 +473,7 @@ pub struct Reclaimed {
 ///
 /// [`Error::Directory`] or [`Error::Busy`] if the directory cannot be used.
 pub fn gc(directory: Option<&Path>, dry_run: bool) -> Result<Vec<Reclaimed>, Error> {
-    let path = directory.map_or_else(|| name::default_directory().0, Path::to_owned);
-    let directory = Directory::open(&path)?;
+    let directory = Directory::open(&path_or_default(directory))?;
     let mut reclaimed = Vec::new();
     for name in directory.names()? {
         reclaimed.extend(directory.reclaim(&name, dry_run)?);
@@ -484,11 +481,20 @@ pub fn gc(directory: Option<&Path>, dry_run: bool) -> Result<Vec<Reclaimed>, Err
     Ok(reclaimed)
 }
 
+/// That directory, or the default one.
+pub(crate) fn path_or_default(directory: Option<&Path>) -> PathBuf {
+    directory.map_or_else(|| name::default_directory().0, Path::to_owned)
+}
+
 impl Directory {
     /// Removes the object if it is dead.
     fn reclaim(&self, name: &str, dry_run: bool) -> Result<Option<Reclaimed>, Error> {
+        self.reclaim_within(name, dry_run, PATIENCE)
+    }
+
+    fn reclaim_within(&self, name: &str, dry_run: bool, patience: Duration) -> Result<Option<Reclaimed>, Error> {
         let Ok(name) = Name::new(name) else { return Ok(None) };
-        let lock = self.lock()?;
+        let lock = self.lock_within(patience)?;
         let found = match Found::open(&name, self, Access::Read) {
             Ok(Some(found)) => found,
             Ok(None) | Err(_) => return Ok(None),
@@ -497,7 +503,7 @@ impl Directory {
             return Ok(None);
         }
         if !dry_run {
-            found.unlink(self)?;
+            unlink(self, &name)?;
         }
         drop(lock); // before `found`: its memory is freed after others have the directory again
         Ok(Some(Reclaimed { name: name.to_string(), size: found.header.total().unwrap_or(0) }))
@@ -509,7 +515,10 @@ impl Directory {
         let names = self.names().unwrap_or_default();
         let start = sys::random().map_or(0, |random| random as usize % names.len().max(1));
         for name in names.iter().cycle().skip(start).take(SWEEP.min(names.len())) {
-            let _ = self.reclaim(name, false);
+            // Whoever else wants the directory now goes first.
+            if matches!(self.reclaim_within(name, false, Duration::ZERO), Err(Error::Busy { .. })) {
+                break;
+            }
         }
     }
 }

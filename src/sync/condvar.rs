@@ -166,7 +166,7 @@ impl Condvar {
         let mut woken = spin(notified);
         while woken.is_none() {
             let Some(slice) = sleeper.slices.next() else {
-                woken = Some(Woken::TimedOut);
+                woken = Some(if sleeper.is_peer_lost() { Woken::PeerLost } else { Woken::TimedOut });
                 break;
             };
             let marked = sequence | SLEEPERS;
@@ -180,7 +180,7 @@ impl Condvar {
             woken = notified();
             if woken.is_none() {
                 attachment.check()?;
-                woken = sleeper.until.peer.filter(|peer| attachment.is_dead(*peer)).map(|_| Woken::PeerLost);
+                woken = sleeper.is_peer_lost().then_some(Woken::PeerLost);
             }
         }
         let woken = woken.unwrap_or(Woken::Notified);
@@ -207,6 +207,10 @@ struct Sleeper<'a> {
 impl<'a> Sleeper<'a> {
     fn new(attachment: &'a Attachment, until: Until) -> Self {
         Self { attachment, until, slices: Slices::new(until.timeout), holder: None }
+    }
+
+    fn is_peer_lost(&self) -> bool {
+        self.until.peer.is_some_and(|peer| self.attachment.is_dead(peer))
     }
 
     #[cold]

@@ -52,7 +52,8 @@ impl Slices {
     }
 }
 
-/// Spins for 2 us at most until `done` has an answer; for 0.5 us where that has not helped for long, as on one core.
+/// Spins until `done` has an answer: mostly for 2 us at most, for 0.5 us where that has not helped for long, as on one
+/// core, and for 50 us now and then; a timeout that is shorter than that is seen after it.
 ///
 /// Two sides that hand over to and fro both spin, or else both sleep: then each takes longer to wake up than the other
 /// spins. So now and then (when it failed for the 1st, 2nd, 4th ... time in a row) one spins for longer than it takes

@@ -144,7 +144,7 @@ impl<T: ?Sized> Mutex<T> {
     /// [`LockError::AlreadyLocked`] if this thread holds it, [`LockError::Retired`] if the object was removed by
     /// force, also while waiting, [`LockError::Forked`], [`LockError::NotInSegment`].
     #[inline]
-    pub fn lock<'a>(&'a self, by: &'a impl Attached) -> Result<Locked<'a, T>, LockError> {
+    pub fn lock<'a>(&'a self, by: &'a (impl Attached + ?Sized)) -> Result<Locked<'a, T>, LockError> {
         self.acquire(by.region().attachment(), None)
     }
 
@@ -154,7 +154,7 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// [`LockError::TimedOut`], with the holder, if one does, and those of [`lock`](Self::lock).
     #[inline]
-    pub fn try_lock<'a>(&'a self, by: &'a impl Attached) -> Result<Locked<'a, T>, LockError> {
+    pub fn try_lock<'a>(&'a self, by: &'a (impl Attached + ?Sized)) -> Result<Locked<'a, T>, LockError> {
         self.acquire(by.region().attachment(), Some(Duration::ZERO))
     }
 
@@ -164,7 +164,11 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// [`LockError::TimedOut`], with the holder and any deadlock that can be seen, and those of [`lock`](Self::lock).
     #[inline]
-    pub fn lock_timeout<'a>(&'a self, by: &'a impl Attached, timeout: Duration) -> Result<Locked<'a, T>, LockError> {
+    pub fn lock_timeout<'a>(
+        &'a self,
+        by: &'a (impl Attached + ?Sized),
+        timeout: Duration,
+    ) -> Result<Locked<'a, T>, LockError> {
         self.acquire(by.region().attachment(), Some(timeout))
     }
 
@@ -300,7 +304,7 @@ fn cycle(attachment: &Attachment, mut owner: OwnerId) -> Vec<Who> {
 pub fn lock_both<'a, A: ?Sized, B: ?Sized>(
     a: &'a Mutex<A>,
     b: &'a Mutex<B>,
-    by: &'a impl Attached,
+    by: &'a (impl Attached + ?Sized),
     timeout: Option<Duration>,
 ) -> Result<(Locked<'a, A>, Locked<'a, B>), LockError> {
     let attachment = by.region().attachment();

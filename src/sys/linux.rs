@@ -160,7 +160,7 @@ pub(crate) fn set_len(file: &Fd, len: u64) -> io::Result<()> {
     file.set_len(len)
 }
 
-pub(crate) fn set_mode(file: &Fd, mode: u32) -> io::Result<()> {
+fn set_mode(file: &Fd, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     file.set_permissions(fs::Permissions::from_mode(mode))
 }
@@ -213,12 +213,13 @@ static LOCKS: LockRegistry = LockRegistry::new();
 
 /// How many times this process is a fork of another that used memlane; a handle of an earlier count is dead here.
 #[inline]
-pub(crate) fn forks() -> u64 {
+fn forks() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
 
 /// The lock descriptors of this process, in chunks that are never freed, so that the fork handler can walk them
-/// without allocating. `busy` is held across every fork: no child can be born between an `open` and its entry here.
+/// without allocating. `busy` names the process inside, and is held across every
+/// fork once the handlers are installed: no child can be born between an `open` and its entry here.
 struct LockRegistry {
     busy: AtomicU32,
     chunk: [AtomicI32; 64],
@@ -232,8 +233,10 @@ impl LockRegistry {
 
     fn enter(&self) {
         // ORDERING: Acquire pairs with the Release in `leave`: entries are seen as the last holder left them.
-        let mut rounds = 0_u32;
-        while self.busy.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        let (mut rounds, me) = (0_u32, std::process::id());
+        // A child that was born without the handlers can inherit the entry of a thread that it does not have.
+        let free = |holder| (holder != me).then_some(me);
+        while self.busy.fetch_update(Ordering::Acquire, Ordering::Relaxed, free).is_err() {
             // The holder may be of a lower priority: yielding alone would never let it run.
             rounds = rounds.saturating_add(1);
             if rounds < 100 { std::thread::yield_now() } else { std::thread::sleep(Duration::from_micros(50)) }

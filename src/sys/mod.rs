@@ -4,8 +4,8 @@
 //! them all and fails each, and `./check` compiles it, so the contract cannot drift.
 //!
 //! **Objects.** An [`Fd`] is an open file, directory or object. `open_directory`, `make_directory`, `open_at`,
-//! `create_unnamed`, `publish`, `unlink`, `names`, `meta`, `file_system`, `reserve`, `set_len`, `set_mode`,
-//! `read_at` and `write_at` do what they say, never follow a link in the last component, and never hand a
+//! `create_unnamed`, `publish`, `unlink`, `names`, `meta`, `meta_at`, `meta_of`, `file_system`, `reserve`, `set_len`,
+//! `read_at` and `write_at` do what they say, `default_directory` is the user's own, `limits` is what this process may use, never follow a link in the last component, and never hand a
 //! descriptor to a program that is executed. `create_unnamed` makes an object nobody else can see and that vanishes
 //! with its creator; `publish` gives it a name in one step and fails with `AlreadyExists` if the name is taken.
 //! `reserve` pays for every byte or fails with `StorageFull` and leaves nothing behind.

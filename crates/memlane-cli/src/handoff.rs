@@ -164,9 +164,8 @@ fn wait(
         if stopped() {
             return Ok(Event::Stopped);
         }
-        if patience.is_over() {
-            let (who, lost) = (shared.region().who(other), !other.is_nobody() && !shared.region().is_alive(other));
-            return Ok(if lost { Event::Lost(who) } else { Event::TimedOut(who) });
+        if patience.is_over() && (other.is_nobody() || shared.region().is_alive(other)) {
+            return Ok(Event::TimedOut(shared.region().who(other)));
         }
         let until = Until::timeout(patience.next()).or_peer_lost(other);
         // A new peer is a reason to look again: from then on it is its death that counts.
@@ -182,7 +181,10 @@ fn wait(
 
 /// Whether the name leads elsewhere by now: then nobody can come to take the place of a peer that is gone.
 fn is_nameless(shared: &Segment<Handoff>, name: &Name) -> bool {
-    SharedMemory::open(name).map_or(true, |object| object.id() != shared.region().id())
+    match SharedMemory::open(name) {
+        Ok(object) => object.id() != shared.region().id(),
+        Err(error) => matches!(error, Error::NotFound { .. }),
+    }
 }
 
 /// Nanoseconds of the monotonic clock, the same for all processes of one time namespace.
@@ -281,7 +283,7 @@ impl Sender {
         (frame.width, frame.height) = (shape.width, shape.height);
         (frame.stride, frame.format) = (shape.stride().unwrap_or(0), shape.format.number());
         frame.size = size as u64;
-        frame.sequence += 1;
+        frame.sequence = frame.sequence.wrapping_add(1);
         frame.processed = Bool::FALSE;
         let sequence = frame.sequence;
         frame.offered_at = now();

@@ -50,28 +50,7 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
         })
         .collect();
     let layout = layouts.iter().fold(quote!(::memlane::Layout::EMPTY), |layout, field| quote!(#layout.with(#field)));
-    let mut before = quote!(::memlane::Layout::EMPTY);
-    let mut describe = Vec::new();
-    for (index, (field, field_layout)) in fields.iter().zip(&layouts).enumerate() {
-        let (ident, ty) = (&field.ident, &field.ty);
-        // The offset of an unsized field cannot be asked for.
-        let check = (index < init.len()).then(|| {
-            quote!(assert!(offset == ::core::mem::offset_of!(#name #type_generics, #ident), "the layout is not repr(C)");)
-        });
-        let field_name = ident.as_ref().map(ToString::to_string).unwrap_or_default();
-        describe.push(quote! {
-            <#ty as ::memlane::Shareable>::describe(
-                schema,
-                &::memlane::field_path(path, #field_name),
-                offset + const {
-                    let offset = #before.next_offset(#field_layout);
-                    #check
-                    offset
-                },
-            );
-        });
-        before = quote!(#before.with(#field_layout));
-    }
+    let describe = describe(&quote!(#name #type_generics), &fields, &layouts);
 
     // Naming the last field's type in an associated type would demand that it is as public as the struct; asking for
     // a constant of it does not. In a generic struct a constant cannot be asked for there.
@@ -98,6 +77,32 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
             }
         }
     })
+}
+
+/// The calls that describe each field in turn.
+fn describe(this: &Tokens, fields: &[&Field], layouts: &[Tokens]) -> Vec<Tokens> {
+    let mut before = quote!(::memlane::Layout::EMPTY);
+    let mut calls = Vec::new();
+    for (index, (field, field_layout)) in fields.iter().zip(layouts).enumerate() {
+        let (ident, ty) = (&field.ident, &field.ty);
+        // The offset of an unsized field cannot be asked for.
+        let check = (index + 1 < fields.len())
+            .then(|| quote!(assert!(offset == ::core::mem::offset_of!(#this, #ident), "the layout is not repr(C)");));
+        let field_name = ident.as_ref().map(ToString::to_string).unwrap_or_default();
+        calls.push(quote! {
+            <#ty as ::memlane::Shareable>::describe(
+                schema,
+                &::memlane::field_path(path, #field_name),
+                offset + const {
+                    let offset = #before.next_offset(#field_layout);
+                    #check
+                    offset
+                },
+            );
+        });
+        before = quote!(#before.with(#field_layout));
+    }
+    calls
 }
 
 /// The fields, if this is a struct with named ones.

@@ -184,7 +184,7 @@ pub(crate) fn receive(arguments: &DemoReceiver) -> Result<(), Failure> {
             Event::Done | Event::TimedOut(_) | Event::Retired | Event::Stopped => return Ok(()),
         }
         receiver.receive(patience(), |image| {
-            let number = image.sequence - 1;
+            let number = image.sequence.wrapping_sub(1);
             let source = &sources[(number % sources.len() as u64) as usize];
             expected.resize(source.size(), 0);
             source.fill(number, &mut expected)?;
