@@ -71,7 +71,7 @@ fn assert_refused(directory: &Path, parts: &[&str]) {
 fn a_directory_that_is_none_is_refused() {
     let dir = Dir::new();
     let path = |name: &str| dir.path().join(name);
-    assert_refused(&path("missing"), &["does not exist", "make it, or name another"]);
+    assert_refused(&path("missing"), &["does not exist", "make it, or name another with MEMLANE_DIR"]);
     fs::write(path("file"), "").expect("a file");
     assert_refused(&path("file"), &["not a directory", "name one with MEMLANE_DIR"]);
 

@@ -43,7 +43,7 @@ impl Directory {
                 Ok(meta) if meta.kind == Kind::Link => "it is a symbolic link: name the directory itself".into(),
                 Ok(meta) if meta.kind != Kind::Directory => "it is not a directory: name one with MEMLANE_DIR".into(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    "it does not exist: make it, or name another".into()
+                    "it does not exist: make it, or name another with MEMLANE_DIR".into()
                 }
                 _ => error.to_string(),
             })
