@@ -238,8 +238,8 @@ fn two_types_that_differ_are_shown_field_by_field() {
     assert_eq!(
         difference::<other_order::Frame>(),
         [
-            "field `height`: the object has u32 at 4, 4 bytes, this program u32 at 0, 4 bytes",
-            "field `width`: the object has u32 at 0, 4 bytes, this program u32 at 4, 4 bytes",
+            "field `width`: at 0, 4 bytes in the object, at 4, 4 bytes in this program",
+            "field `height`: at 4, 4 bytes in the object, at 0, 4 bytes in this program",
         ]
     );
     assert_eq!(
@@ -249,10 +249,10 @@ fn two_types_that_differ_are_shown_field_by_field() {
     assert_eq!(
         difference::<longer::Frame>(),
         [
-            "the type: the object has Frame at 0, 8 bytes, this program Frame at 0, 12 bytes",
-            "field `pixels`: the object has flexible tail at 8, 0 bytes, this program flexible tail at 12, 0 bytes",
-            "field `pixels.[]`: the object has u8 at 8, 1 bytes, this program u8 at 12, 1 bytes",
             "field `depth`: only in this program, u32 at 8, 4 bytes",
+            "the type: at 0, 8 bytes in the object, at 0, 12 bytes in this program",
+            "field `pixels`: at 8, 0 bytes in the object, at 12, 0 bytes in this program",
+            "field `pixels.[]`: at 8, 1 bytes in the object, at 12, 1 bytes in this program",
         ]
     );
     assert_eq!(

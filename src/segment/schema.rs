@@ -3,7 +3,7 @@
 //! Two programs agree on a type when they make the same text. When they do not, the difference is shown line by line.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// Collects the description of a type; `#[derive(Shareable)]` calls it.
 #[derive(Debug, Default)]
@@ -29,39 +29,73 @@ pub fn field_path(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// The fields in which two schemas differ, a line each. `theirs` comes from shared memory and may be any text.
+/// How many differences are shown.
+const SHOWN: usize = 100;
+
+/// The fields in which two schemas differ, a line each: first those that were changed, in the order in which they are
+/// declared, then those that only lie elsewhere because of that. `theirs` comes from shared memory and may be any text.
 pub(crate) fn difference(theirs: &str, ours: &str) -> String {
-    let (their_fields, our_fields) = (fields(theirs), fields(ours));
-    let shown = |text: &str| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
-    let name = |path: &str| if path.is_empty() { "the type".to_owned() } else { format!("field `{}`", shown(path)) };
-    let mut lines = Vec::new();
+    let by_path = |schema| fields(schema).map(|field| (field.path, field)).collect::<BTreeMap<_, _>>();
+    let (their_fields, our_fields) = (by_path(theirs), by_path(ours));
+    let (mut changed, mut moved) = (Vec::new(), Vec::new());
     if theirs.is_empty() {
-        lines.push("  the object holds raw bytes".to_owned());
+        changed.push("  the object holds raw bytes".to_owned());
     }
-    for (path, field) in &their_fields {
-        match our_fields.get(path) {
-            Some(ours) if ours == field => {}
-            Some(ours) => {
-                lines.push(format!("  {}: the object has {}, this program {}", name(path), shown(field), shown(ours)));
+    for their in fields(theirs) {
+        let name = their.name();
+        match our_fields.get(their.path) {
+            None => changed.push(format!("  {name}: only in the object, {their}")),
+            Some(our) if *our == their => {}
+            // A struct grows with its fields: the change is theirs.
+            Some(our) if our.kind == their.kind && (our.size == their.size || our.path.is_empty()) => {
+                let place = |field: &Field<'_>| format!("at {}, {} bytes", shown(field.offset), shown(field.size));
+                moved.push(format!("  {name}: {} in the object, {} in this program", place(&their), place(our)));
             }
-            None => lines.push(format!("  {}: only in the object, {}", name(path), shown(field))),
+            Some(our) => changed.push(format!("  {name}: the object has {their}, this program {our}")),
         }
     }
-    for (path, field) in our_fields {
-        if !their_fields.contains_key(path) {
-            lines.push(format!("  {}: only in this program, {field}", name(path)));
-        }
+    for our in fields(ours).filter(|our| !their_fields.contains_key(our.path)) {
+        changed.push(format!("  {}: only in this program, {our}", our.name()));
     }
-    lines.join("\n")
+    changed.extend(moved);
+    let more = changed.len().saturating_sub(SHOWN);
+    changed.truncate(SHOWN);
+    if more > 0 {
+        changed.push(format!("  and {more} more"));
+    }
+    changed.join("\n")
 }
 
-/// Path to description; lines that are no schema lines count as fields of their own.
-fn fields(schema: &str) -> BTreeMap<&str, String> {
-    schema
-        .lines()
-        .map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
-            [path, kind, offset, size] => (path, format!("{kind} at {offset}, {size} bytes")),
-            _ => (line, "not readable".to_owned()),
-        })
-        .collect()
+/// A line of a schema.
+#[derive(PartialEq, Eq)]
+struct Field<'a> {
+    path: &'a str,
+    kind: &'a str,
+    offset: &'a str,
+    size: &'a str,
+}
+
+/// The lines of a schema; one that is no schema line counts as a field of its own.
+fn fields(schema: &str) -> impl Iterator<Item = Field<'_>> {
+    schema.lines().map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
+        [path, kind, offset, size] => Field { path, kind, offset, size },
+        _ => Field { path: line, kind: "not readable", offset: "?", size: "?" },
+    })
+}
+
+impl Field<'_> {
+    fn name(&self) -> String {
+        if self.path.is_empty() { "the type".to_owned() } else { format!("field `{}`", shown(self.path)) }
+    }
+}
+
+impl fmt::Display for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}, {} bytes", shown(self.kind), shown(self.offset), shown(self.size))
+    }
+}
+
+/// Text from shared memory, without what a terminal would act on.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
