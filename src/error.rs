@@ -12,19 +12,23 @@ pub struct Who {
     pub pid: u32,
     /// The program's name, at most 16 bytes of it.
     pub name: String,
+    /// Whether it was stopped (by SIGSTOP, Ctrl-Z or a debugger) when it was looked up: it lives, but does nothing until
+    /// `kill -CONT`.
+    pub stopped: bool,
 }
 
 impl Who {
-    pub(crate) fn new(pid: u32, name: &[u8]) -> Self {
+    pub(crate) fn new(pid: u32, name: &[u8], stopped: bool) -> Self {
         let name = String::from_utf8_lossy(name);
         let name = name.trim_end_matches('\0').chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        Self { pid, name }
+        Self { pid, name, stopped }
     }
 }
 
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid {} ({})", self.pid, self.name)
+        let stopped = if self.stopped { ", stopped: `kill -CONT` lets it go on" } else { "" };
+        write!(f, "pid {} ({}{stopped})", self.pid, self.name)
     }
 }
 

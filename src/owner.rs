@@ -157,10 +157,11 @@ impl Table {
         for (bytes, half) in name.chunks_exact_mut(8).zip(&slot.name) {
             bytes.copy_from_slice(&half.load(Ordering::Relaxed).to_ne_bytes());
         }
+        let started = slot.started.load(Ordering::Relaxed);
         // ORDERING: the fence pairs with the one in `attach`: if anything read above was of a later holder, so is this.
         prim::fence(Ordering::Acquire);
         let same = slot.generation.load(Ordering::Relaxed) == owner.generation();
-        (same && pid != 0).then(|| Who::new(pid, &name))
+        (same && pid != 0).then(|| Who::new(pid, &name, sys::is_stopped(pid, started)))
     }
 
     /// What `owner` sleeps on, as it says itself.
@@ -234,7 +235,8 @@ pub(crate) fn holder_in(table: &[u8], index: usize) -> Option<Who> {
 fn who_in_slot(slot: &[u8]) -> Option<Who> {
     let pid = u32_in(slot, offset_of!(Slot, pid));
     let name = offset_of!(Slot, name);
-    (pid != 0).then(|| Who::new(pid, &slot[name..name + 16]))
+    let started = slot[offset_of!(Slot, started)..][..8].try_into().map_or(0, u64::from_ne_bytes);
+    (pid != 0).then(|| Who::new(pid, &slot[name..name + 16], sys::is_stopped(pid, started)))
 }
 
 fn u32_in(slot: &[u8], offset: usize) -> u32 {

@@ -99,6 +99,28 @@ fn a_timeout_names_the_holder() {
 }
 
 #[test]
+fn a_holder_that_is_stopped_lives_and_is_called_stopped() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let mut holder = spawn(dir.path(), "hold", &["m"]);
+    holder.expect("held");
+    holder.signal("STOP");
+    // The signal is on its way: until it has come the holder just holds.
+    let error = loop {
+        match shared.state.lock_timeout(&shared, Duration::from_millis(1)) {
+            Err(LockError::TimedOut { holder: Some(who), .. }) if !who.stopped => {}
+            Err(error) => break error,
+            Ok(_) => panic!("a stopped holder is no dead one"),
+        }
+    };
+    assert!(error.to_string().contains("stopped: `kill -CONT`"), "{error}");
+    assert_eq!(holder_of(error), holder.pid());
+    holder.signal("CONT");
+    holder.say("go on");
+    assert!(holder.finish().success());
+}
+
+#[test]
 fn a_dead_holder_gives_the_lock_with_a_mark_that_stays_until_repaired() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));

@@ -537,18 +537,29 @@ pub(crate) fn random() -> io::Result<u128> {
 /// Who this process is.
 pub(crate) fn process() -> Process {
     let mut process = Process { pid: std::process::id(), started: 0, name: [0; 16] };
-    // "pid (name) state ppid ...": the name may hold anything, so the last ')' ends it; the start is field 22.
-    if let Ok(stat) = fs::read("/proc/self/stat")
-        && let Some(open) = stat.iter().position(|byte| *byte == b'(')
-        && let Some(close) = stat.iter().rposition(|byte| *byte == b')')
-    {
-        let rest = String::from_utf8_lossy(&stat[close + 1..]);
-        process.started = rest.split_whitespace().nth(19).and_then(|field| field.parse().ok()).unwrap_or(0);
-        let name = stat.get(open + 1..close).unwrap_or_default();
+    if let Some((name, _, started)) = stat("self") {
         let len = name.len().min(process.name.len());
         process.name[..len].copy_from_slice(&name[..len]);
+        process.started = started;
     }
     process
+}
+
+/// Whether that process is stopped, by SIGSTOP, Ctrl-Z or a debugger.
+pub(crate) fn is_stopped(pid: u32, started: u64) -> bool {
+    stat(&pid.to_string()).is_some_and(|(_, state, start)| matches!(state, b'T' | b't') && start == started)
+}
+
+/// What the system says of a process: its name, the letter of its state, and when it started.
+fn stat(process: &str) -> Option<(Vec<u8>, u8, u64)> {
+    // "pid (name) state ppid ...": the name may hold anything, so the last ')' ends it; the start is field 22.
+    let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
+    let open = stat.iter().position(|byte| *byte == b'(')?;
+    let close = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = String::from_utf8_lossy(&stat[close + 1..]);
+    let state = rest.trim_start().bytes().next()?;
+    let started = rest.split_whitespace().nth(19)?.parse().ok()?;
+    Some((stat.get(open + 1..close)?.to_vec(), state, started))
 }
 
 /// Ends this process as `kill -9` does: no destructor runs.

@@ -24,7 +24,7 @@
 //! offset name an event, and the same two functions wait for and set it; death is then seen by waiting on the
 //! owner's process handle too. Nothing above relies on a wake-up being delivered.
 //!
-//! **Identity.** `process` says who this process is, `user` which user it acts for, `random` gives 128 bits that
+//! **Identity.** `process` says who this process is, `is_stopped` whether one is stopped (for people, as proof of nothing), `user` which user it acts for, `random` gives 128 bits that
 //! nobody can predict.
 
 #[cfg(all(target_os = "linux", not(memlane_unsupported)))]

@@ -171,3 +171,7 @@ pub(crate) fn random() -> io::Result<u128> {
 pub(crate) fn process() -> Process {
     Process { pid: std::process::id(), started: 0, name: [0; 16] }
 }
+
+pub(crate) fn is_stopped(_: u32, _: u64) -> bool {
+    false
+}

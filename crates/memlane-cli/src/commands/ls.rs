@@ -37,7 +37,7 @@ pub(crate) fn run(json: bool) -> Result<(), Failure> {
 }
 
 fn as_json(object: &Listed) -> Value {
-    let who = |who: &Who| json!({ "pid": who.pid, "name": who.name });
+    let who = |who: &Who| json!({ "pid": who.pid, "name": who.name, "stopped": who.stopped });
     json!({
         "name": object.name,
         "size": object.size,

@@ -129,7 +129,7 @@ fn a_timeout_names_the_sender_that_sends_nothing() {
     sender.signal("STOP"); // its only image is about to be processed
     hold.release();
     first.end().ok();
-    let culprit = format!("pid {} (memlane)", sender.pid());
+    let culprit = format!("pid {} (memlane, stopped: `kill -CONT`", sender.pid());
     place.run(&["recv", "cam", "--timeout", "300ms"]).failed(3, &[&culprit, "sent no image to 'cam'"]);
     sender.signal("CONT");
     sender.end().ok();
@@ -144,7 +144,7 @@ fn a_timeout_names_the_receiver_that_does_not_process() {
     let sender = place.start(&["send", "cam", "big.png", "--timeout", "1s"]);
     hold.reached();
     receiver.signal("STOP"); // while it holds the lock
-    let culprit = format!("pid {} (memlane)", receiver.pid());
+    let culprit = format!("pid {} (memlane, stopped: `kill -CONT`", receiver.pid());
     sender.end().failed(3, &[&culprit, "has not processed"]);
     assert!(place.names().is_empty(), "the name went with the sender");
     drop(receiver);
@@ -163,7 +163,7 @@ fn a_timeout_names_the_receiver_that_sleeps() {
     assert!(receiver.line().starts_with("000001"));
     receiver.expect_told(&["is dead", "waiting for the next sender"]);
     receiver.signal("STOP"); // attached, and without the lock
-    let culprit = format!("pid {} (memlane)", receiver.pid());
+    let culprit = format!("pid {} (memlane, stopped: `kill -CONT`", receiver.pid());
     let sent = place.run(&["send", "cam", "big.png", "--timeout", "300ms"]);
     assert_eq!(sent.code, Some(3), "{sent:?}");
     assert!(sent.err.contains(&culprit) && sent.err.contains("has not processed"), "{sent:?}");
