@@ -11,11 +11,11 @@
 
 use crate::failure::Failure;
 use crate::picture::{Format, Shape, Source};
-use crate::report::Once;
+use crate::report::{Once, called};
 use crate::stop::{GLANCE, stopped};
 use memlane::{
-    Bool, Condvar, Error, LockError, Locked, Mutex, MutexGuard, Name, Options, Origin, OwnerId, Segment, Shareable,
-    SharedMemory, Until, WaitError, Who,
+    Bool, Condvar, Error, LockError, Locked, Mutex, MutexGuard, Name, Options, Origin, OwnerId, RegionMut, Segment,
+    Shareable, SharedMemory, Until, WaitError, Who,
 };
 use std::sync::atomic::{Ordering, compiler_fence};
 use std::time::{Duration, Instant};
@@ -379,7 +379,15 @@ pub(crate) struct Image<'a> {
     pub(crate) sequence: u64,
     pub(crate) shape: Shape,
     pub(crate) pixels: &'a [u8],
-    pub(crate) sender: Option<Who>,
+    region: &'a RegionMut,
+    sender: OwnerId,
+}
+
+impl Image<'_> {
+    /// Who sent it, if that is known: asked of the system, so only where somebody is told.
+    pub(crate) fn sender(&self) -> Option<Who> {
+        self.region.who(self.sender)
+    }
 }
 
 /// The receiving side.
@@ -423,7 +431,7 @@ impl Receiver {
                 continue;
             }
             if shared.region().is_alive(frame.receiver) {
-                let who = shared.region().who(frame.receiver).map_or("another process".into(), |who| who.to_string());
+                let who = called(shared.region().who(frame.receiver), "another process");
                 return Err(Failure::failed(format!("{who} receives from '{name}' already: end it first")));
             }
             frame.receiver = shared.region().owner();
@@ -474,11 +482,11 @@ impl Receiver {
             return Ok(None);
         }
         frame.taken_at = now();
-        let sender = self.shared.region().who(frame.sender);
         let (shape, pixels) = frame.image().ok_or_else(|| {
             Failure::failed(format!("what lies in '{}' is no image: remove it with `memlane rm --force`", self.name))
         })?;
-        let (good, result) = process(Image { sequence: frame.sequence, shape, pixels, sender })?;
+        let (region, sender) = (self.shared.region(), frame.sender);
+        let (good, result) = process(Image { sequence: frame.sequence, shape, pixels, region, sender })?;
         frame.good = Bool::new(good);
         compiler_fence(Ordering::SeqCst); // a death between the two leaves no verdict on another image
         frame.processed = Bool::TRUE;

@@ -1,5 +1,6 @@
 //! Numbers as people read them, and what was measured.
 
+use memlane::Who;
 use serde::Serialize;
 use std::fmt;
 
@@ -77,6 +78,11 @@ impl Once {
             tell(text);
         }
     }
+}
+
+/// Somebody by pid and name, or by `role` if that is not known.
+pub(crate) fn called(who: Option<Who>, role: &str) -> String {
+    who.map_or(role.to_owned(), |who| who.to_string())
 }
 
 /// A number of bytes, as people read it.

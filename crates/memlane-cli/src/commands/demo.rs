@@ -4,7 +4,7 @@ use crate::args::{Demo, DemoReceiver};
 use crate::failure::Failure;
 use crate::handoff::{Absence, Event, Patience, Receiver, Sender};
 use crate::picture::Source;
-use crate::report::{Bytes, Summary, tell};
+use crate::report::{Bytes, Summary, called, tell};
 use crate::stop::{ignore, stopped};
 use indicatif::{ProgressBar, ProgressStyle};
 use memlane::{Error, Name, SharedMemory};
@@ -177,7 +177,7 @@ pub(crate) fn receive(arguments: &DemoReceiver) -> Result<(), Failure> {
         match receiver.wait(patience())? {
             Event::There => {}
             Event::Lost(who) => {
-                let who = who.map_or("the sender".into(), |who| who.to_string());
+                let who = called(who, "the sender");
                 tell(format!("{who}, which ran the demo, is dead; its receiver ends, and nothing is left behind"));
                 return Ok(());
             }

@@ -4,7 +4,7 @@ use crate::args::Recv;
 use crate::failure::Failure;
 use crate::handoff::{Event, Image, Patience, Receiver};
 use crate::picture::write_png;
-use crate::report::{Bytes, Counted, tell};
+use crate::report::{Bytes, Counted, called, tell};
 use memlane::Name;
 use serde_json::json;
 use std::io::Write;
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Recv) -> Result<(), Failure> {
                     continue 'object;
                 }
                 Event::Lost(who) => {
-                    let who = who.map_or("the sender".into(), |who| who.to_string());
+                    let who = called(who, "the sender");
                     tell(format!("{who}, which sent to '{name}', is dead; waiting for the next sender"));
                     continue;
                 }
@@ -51,7 +51,8 @@ pub(crate) fn run(arguments: &Recv) -> Result<(), Failure> {
 
 /// Writes the image, if it is to be kept; gives the line that says so.
 fn keep(arguments: &Recv, image: &Image<'_>) -> Result<String, Failure> {
-    let Image { sequence, shape, pixels, sender } = image;
+    let Image { sequence, shape, pixels, .. } = image;
+    let sender = image.sender();
     let file = format!("{sequence:06}.png");
     if let Some(folder) = &arguments.out {
         write_png(folder, &file, *shape, pixels)?;
@@ -65,7 +66,7 @@ fn keep(arguments: &Recv, image: &Image<'_>) -> Result<String, Failure> {
         .to_string()
     } else {
         let kept = path.map_or("not kept".into(), |path| path.display().to_string());
-        let sender = sender.as_ref().map_or("a sender that is gone".into(), ToString::to_string);
+        let sender = called(sender, "a sender that is gone");
         format!("{sequence:06}  {kept}  {shape}  {}  from {sender}", Bytes(pixels.len() as u64))
     })
 }

@@ -4,7 +4,7 @@ use crate::args::Send;
 use crate::failure::Failure;
 use crate::handoff::{Absence, Patience, Sender};
 use crate::picture::Source;
-use crate::report::{Bytes, Once, Time, tell};
+use crate::report::{Bytes, Once, Time, called, tell};
 use memlane::Name;
 use serde_json::json;
 use std::io::Write;
@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &Send) -> Result<(), Failure> {
         let delivered = sender.hand_over(source, number, Patience::new(arguments.timeout), |absence| {
             match absence {
                 Absence::Killed(who) => {
-                    let who = who.map_or("the receiver".into(), |who| who.to_string());
+                    let who = called(who, "the receiver");
                     tell(format!("{who} died before it had processed '{}'; offering it again", path.display()));
                 }
                 Absence::Nobody => waiting.tell(),
