@@ -489,6 +489,7 @@ fn attachments_are_limited_and_given_back() {
 
 /// Forks while it holds the lock. The forked child first tries what it inherited, then its own opening.
 fn fork(counter: &Segment<Counter>) {
+    let inherited = SharedMemory::open(counter.region().name()).expect("it is there");
     let held = counter.value.lock(counter).expect("the lock").or_repair(|_| ());
     // SAFETY: the child uses only what fork handlers keep usable, memory and this library, and ends with `_exit`.
     if unsafe { libc::fork() } > 0 {
@@ -497,6 +498,7 @@ fn fork(counter: &Segment<Counter>) {
         }
     }
     say(&format!("{:?}", counter.value.try_lock(counter).map(drop)));
+    say(&format!("{:?}", inherited.map().map(drop)));
     let again = Segment::<Counter>::open(counter.region().name()).expect("it is there");
     match again.value.try_lock(&again) {
         Err(LockError::TimedOut { holder: Some(who), .. }) => say(&format!("held by {}", who.pid)),
@@ -517,6 +519,7 @@ fn a_forked_child_holds_nothing_and_its_parents_death_is_seen() {
     let mine = counter(&dir.name("cam"), Options::new()).expect("a fresh object");
     let mut parent = spawn(dir.path(), "fork", &["cam"]);
     parent.expect(r#"Err(Forked { object: "cam" })"#);
+    parent.expect(r#"Err(Forked { name: "cam" })"#);
     parent.expect(&format!("held by {}", parent.pid()));
     assert!(matches!(mine.value.try_lock(&mine), Err(LockError::TimedOut { .. })), "the parent lives and holds it");
     parent.kill();

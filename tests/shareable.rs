@@ -270,6 +270,60 @@ fn two_types_that_differ_are_shown_field_by_field() {
 }
 
 #[test]
+fn two_types_that_differ_everywhere_are_not_shown_without_end() {
+    #[derive(Shareable)]
+    #[repr(C)]
+    struct Five {
+        a: [u8; 3],
+        b: [u8; 3],
+        c: [u8; 3],
+        d: [u8; 3],
+        e: [u8; 3],
+    }
+    #[derive(Shareable)]
+    #[repr(C)]
+    struct Many {
+        a: [Five; 2],
+        b: Five,
+        c: Five,
+        d: Five,
+        e: Five,
+        f: Five,
+        g: Five,
+        h: Five,
+        i: Five,
+        j: Five,
+    }
+    let shown = difference::<Many>();
+    assert_eq!(shown.len(), 101);
+    assert!(shown[100].starts_with("and ") && shown[100].ends_with(" more"), "{}", shown[100]);
+}
+
+#[test]
+fn a_value_is_destroyed_when_it_is_asked_for_and_at_no_other_time() {
+    static DROPPED: AtomicU32 = AtomicU32::new(0);
+    #[derive(Shareable)]
+    #[repr(C)]
+    struct Counted {
+        value: u64,
+    }
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            assert_eq!(self.value, 7);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let dir = Dir::new();
+    let mut value = Segment::<Counted>::create(dir.name("cam"), (), &Options::new(), |it| it.value = 7).expect("new");
+    drop(Segment::<Counted>::open(dir.name("cam")).expect("it is there"));
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 0, "closing is not destroying");
+    // SAFETY: nobody uses the value again.
+    unsafe { value.drop_in_place() };
+    drop(value);
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn two_types_that_agree_open_each_other() {
     let dir = Dir::new();
     let frame = Segment::<version::first::Frame>::create(dir.name("cam"), 100, &Options::new(), |_| ());
