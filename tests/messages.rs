@@ -100,6 +100,14 @@ fn a_directory_that_will_not_do_is_refused_with_the_reason() {
     assert_eq!(refused("/sys/kernel"), "its file system has no unnamed files: use one in memory (tmpfs)");
 }
 
+#[test]
+fn a_directory_that_vanishes_while_an_object_is_built_is_an_error() {
+    let dir = Dir::new();
+    let vanish = |_: &mut Shared| std::fs::remove_dir(dir.path()).expect("it is empty");
+    let error = Segment::<Shared>::create(dir.name("cam"), (), &Options::new(), vanish).map(drop).expect_err("no name");
+    assert!(error.to_string().starts_with("cannot publish 'cam': "), "{error}");
+}
+
 /// Opens files until no more than `left` descriptors are left.
 fn use_up(descriptors: &mut Vec<File>, left: usize) {
     while let Ok(file) = File::open("/dev/null") {
@@ -190,5 +198,6 @@ fn handles_say_what_they_are_handles_of() {
     placed.notify_all();
 
     let shared = create(dir.name("cam")).expect("a fresh object");
+    assert_eq!("cam".to_owned().to_name().expect("a name").as_str(), shared.region().name().as_str());
     assert!(matches!(shared.state.try_lock(shared.region()), Ok(Locked::Clean(_))));
 }
