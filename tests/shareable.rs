@@ -121,6 +121,18 @@ fn a_layout_has_the_compilers_sizes() {
     assert_eq!(<Locked as Shareable>::LAYOUT.size(0), Some(size_of::<Locked>()));
     assert_eq!(<Nested as Shareable>::LAYOUT.size(0), Some(size_of::<Nested>()));
     assert_eq!(<Inner as Shareable>::LAYOUT.size(0), Some(size_of::<Inner>()));
+    assert!(LAYOUT.has_tail() && Layout::of_tail::<u8>().has_tail() && !Layout::of::<u8>().has_tail());
+}
+
+#[test]
+fn a_layout_larger_than_the_address_space_is_none() {
+    let most = (1..16).fold(Layout::EMPTY, |layout, _| layout.with(Layout::of::<[u8; 1 << 60]>()));
+    assert_eq!(most.size(0), None);
+    let all = most.with(Layout::of::<[u8; (1 << 60) - 1]>()); // 2^64 - 1 bytes
+    for field in [Layout::of::<u8>(), Layout::of::<u64>()] {
+        assert!(std::panic::catch_unwind(|| all.with(field)).is_err());
+    }
+    assert_eq!(Layout::of_tail::<u64>().size(u64::MAX), None);
 }
 
 #[test]
