@@ -121,6 +121,18 @@ fn a_layout_has_the_compilers_sizes() {
     assert_eq!(<Locked as Shareable>::LAYOUT.size(0), Some(size_of::<Locked>()));
     assert_eq!(<Nested as Shareable>::LAYOUT.size(0), Some(size_of::<Nested>()));
     assert_eq!(<Inner as Shareable>::LAYOUT.size(0), Some(size_of::<Inner>()));
+    assert!(LAYOUT.has_tail() && Layout::of_tail::<u8>().has_tail() && !Layout::of::<u8>().has_tail());
+}
+
+#[test]
+fn a_layout_larger_than_the_address_space_is_none() {
+    let most = (1..16).fold(Layout::EMPTY, |layout, _| layout.with(Layout::of::<[u8; 1 << 60]>()));
+    assert_eq!(most.size(0), None);
+    let all = most.with(Layout::of::<[u8; (1 << 60) - 1]>()); // 2^64 - 1 bytes
+    for field in [Layout::of::<u8>(), Layout::of::<u64>()] {
+        assert!(std::panic::catch_unwind(|| all.with(field)).is_err());
+    }
+    assert_eq!(Layout::of_tail::<u64>().size(u64::MAX), None);
 }
 
 #[test]
@@ -295,6 +307,60 @@ fn a_type_whose_description_is_too_long_is_an_error_that_is_not() {
     assert!(matches!(created, Err(Error::TooLarge { .. })), "{created:?}");
     let differences = difference::<Wordy>();
     assert!(differences.len() <= 101 && differences.last().is_some_and(|line| line.ends_with(" more")));
+}
+
+#[test]
+fn two_types_that_differ_everywhere_are_not_shown_without_end() {
+    #[derive(Shareable)]
+    #[repr(C)]
+    struct Five {
+        a: [u8; 3],
+        b: [u8; 3],
+        c: [u8; 3],
+        d: [u8; 3],
+        e: [u8; 3],
+    }
+    #[derive(Shareable)]
+    #[repr(C)]
+    struct Many {
+        a: [Five; 2],
+        b: Five,
+        c: Five,
+        d: Five,
+        e: Five,
+        f: Five,
+        g: Five,
+        h: Five,
+        i: Five,
+        j: Five,
+    }
+    let shown = difference::<Many>();
+    assert_eq!(shown.len(), 101);
+    assert!(shown[100].starts_with("and ") && shown[100].ends_with(" more"), "{}", shown[100]);
+}
+
+#[test]
+fn a_value_is_destroyed_when_it_is_asked_for_and_at_no_other_time() {
+    static DROPPED: AtomicU32 = AtomicU32::new(0);
+    #[derive(Shareable)]
+    #[repr(C)]
+    struct Counted {
+        value: u64,
+    }
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            assert_eq!(self.value, 7);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let dir = Dir::new();
+    let mut value = Segment::<Counted>::create(dir.name("cam"), (), &Options::new(), |it| it.value = 7).expect("new");
+    drop(Segment::<Counted>::open(dir.name("cam")).expect("it is there"));
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 0, "closing is not destroying");
+    // SAFETY: nobody uses the value again.
+    unsafe { value.drop_in_place() };
+    drop(value);
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -6,10 +6,11 @@
 mod common;
 
 use common::{Child, Dir, hear, role, say, spawn, spawn_under};
-use memlane::{Error, Name, Options, Origin, Persistence, Segment, SharedMemory, space};
+use memlane::{Error, Name, Options, Origin, Persistence, Region, Segment, SharedMemory, space};
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
+use std::process::Command;
 
 #[test]
 #[ignore = "a child process of the other tests"]
@@ -29,6 +30,9 @@ fn child() {
         "taken over" => taken_over(),
         "no inodes" => no_inodes(),
         "holes" => holes(),
+        "read only" => read_only(),
+        "no own directory" => no_own_directory(),
+        "memory limit" => memory_limit(),
         "file size limit" => file_size_limit(),
         "huge" => huge(),
         other => panic!("no role {other}"),
@@ -266,6 +270,77 @@ fn holes() {
     object.read_at(0, &mut bytes).expect("inside");
     assert!(bytes.iter().all(|byte| *byte == 0));
     object.write_at(0, &bytes).expect("inside");
+    say("right");
+}
+
+/// Changes what this child, in a mount namespace of its own, sees.
+fn shell(script: &str) {
+    let done = Command::new("sh").args(["-ec", script, "sh"]).arg(directory()).status();
+    assert!(done.is_ok_and(|status| status.success()), "{script}");
+}
+
+#[test]
+fn a_read_only_file_system_is_an_error_and_can_be_read() {
+    run_in_small_file_system("size=1m", "read only");
+}
+
+fn read_only() {
+    let keep = Options::new().persistence(Persistence::Keep);
+    drop(SharedMemory::create("cam", 100, &keep).expect("it fits"));
+    shell(r#"mount -o remount,ro "$1""#);
+    let results = [
+        create("new", 100).map(drop),
+        SharedMemory::open("cam").map(drop),
+        memlane::remove("cam"),
+        memlane::retire("cam"),
+    ];
+    for result in results {
+        let text = result.expect_err("nothing can be written").to_string();
+        assert!(text.contains("Read-only file system"), "{text}");
+    }
+    assert_eq!(Region::open("cam").expect("reading takes no right to write").len(), 100);
+    assert_eq!(memlane::list(None).expect("a list").len(), 1);
+    say("right");
+}
+
+#[test]
+fn an_own_directory_that_cannot_be_made_is_an_error() {
+    if let Some(mut wrapper) = common::small_file_system("size=1m") {
+        let script = r#"mount -t tmpfs -o ro tmpfs /dev/shm && exec env -u MEMLANE_DIR "$@""#;
+        wrapper.extend(["sh", "-c", script, "sh"].map(str::to_owned));
+        run(&wrapper, "no own directory");
+    }
+}
+
+fn no_own_directory() {
+    let error = create("cam", 100).expect_err("it cannot be made");
+    assert!(matches!(&error, Error::Directory { path, .. } if path.starts_with("/dev/shm")), "{error:?}");
+    assert!(error.to_string().contains("Read-only file system"), "{error}");
+    say("right");
+}
+
+#[test]
+fn the_memory_limit_of_a_container_is_an_error_and_not_a_kill() {
+    run_in_small_file_system("size=1m", "memory limit");
+}
+
+fn memory_limit() {
+    // What a group of version 2 looks like from inside: 600,000 bytes allowed, 300,000 in use, of which 50,000 the
+    // kernel would give up by itself.
+    shell(
+        r#"mount -t tmpfs tmpfs /sys/fs/cgroup && cd /sys/fs/cgroup
+        echo 600000 >memory.max; echo 300000 >memory.current
+        printf 'anon 250000\nactive_file 30000\ninactive_file 20000\nslab_reclaimable 0\n' >memory.stat"#,
+    );
+    drop(create("cam", 300_000).expect("it fits"));
+    let error = create("cam", 400_000).expect_err("it does not fit");
+    assert!(matches!(error, Error::NoSpace { available: 350_000, .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("the memory limit of this container") && text.contains("more memory"), "{text}");
+    drop(SharedMemory::create("cam", 400_000, &Options::new().sparse()).expect("nothing is reserved"));
+    shell("echo max >/sys/fs/cgroup/memory.max");
+    drop(create("cam", 400_000).expect("there is no limit"));
+    assert_eq!(files(), 0);
     say("right");
 }
 
