@@ -111,6 +111,23 @@ fn trying_is_locking_or_nothing() {
     });
 }
 
+/// Whoever attaches and locks at once is not taken for dead by those who find it in the word: they see it in the
+/// table too.
+#[test]
+fn a_newcomer_is_not_taken_for_dead() {
+    explore("2 threads attach and lock, 1 locks", (Some(3), Some(5)), || {
+        let (table, mutex) = (table(), Pair::new());
+        let region = RegionMut::attach(&table, 1);
+        let newcomers = [2, 3].map(|pid| {
+            let (table, mutex) = (Rc::clone(&table), Rc::clone(&mutex));
+            thread::spawn(move || clean(mutex.lock(&RegionMut::attach(&table, pid))).increment())
+        });
+        clean(mutex.lock(&region)).increment();
+        join(newcomers);
+        assert_eq!(clean(mutex.lock(&region)).get(), [3; 2]);
+    });
+}
+
 /// A lock with what is known of it, for those who come after a death.
 struct Estate {
     mutex: Mutex<Pair>,
