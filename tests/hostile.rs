@@ -364,7 +364,9 @@ fn a_process_that_started_at_another_time_is_another() {
 
 #[test]
 fn garbage_in_what_sleepers_say_harms_nobody() {
-    for last in [u64::MAX, u64::MAX - 3, u64::MAX - 7, u64::MAX - DATA, i64::MAX as u64, 1 << 63, 4096, 0] {
+    // Also the lock that it holds itself.
+    let own = offset_of!(Victim, state) as u64;
+    for last in [u64::MAX, u64::MAX - 3, u64::MAX - 7, u64::MAX - DATA, i64::MAX as u64, 1 << 63, 4096, own, 0] {
         for kind in [1, 2, 3] {
             let dir = Dir::new();
             let (mine, file, mut peer) = held_by_a_peer(&dir);

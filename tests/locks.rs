@@ -129,6 +129,7 @@ fn a_dead_holder_gives_the_lock_with_a_mark_that_stays_until_repaired() {
     holder.kill();
     let Ok(Locked::OwnerDied(died)) = shared.state.lock_timeout(&shared, PATIENCE) else { panic!("no mark") };
     assert_eq!((died.value, died.copy), (1, 0), "half-changed, as it was left");
+    assert!(matches!(shared.state.try_lock(&shared), Err(LockError::AlreadyLocked { .. })), "we hold it now");
     drop(died); // not repaired
     let Ok(Locked::OwnerDied(mut died)) = shared.state.try_lock(&shared) else { panic!("the mark is gone") };
     died.copy = died.value;
@@ -181,6 +182,10 @@ fn a_lock_elsewhere_is_refused() {
     assert!(matches!(one.state.lock(&two), Err(LockError::NotInSegment { .. })));
     let local = Mutex::new(0_u64);
     assert!(matches!(local.lock(&one), Err(LockError::NotInSegment { .. })));
+    let state = one.state.lock(&one).expect("the lock").or_repair(|_| ());
+    let waited = two.changed.wait(state, Until::timeout(SHORT)).map(drop);
+    assert!(matches!(waited, Err(WaitError::Lock(LockError::NotInSegment { .. }))), "{waited:?}");
+    assert!(one.state.try_lock(&one).is_ok(), "the lock is not held after an error");
 }
 
 #[test]
@@ -196,6 +201,27 @@ fn a_panic_under_the_lock_leaves_the_mark() {
     });
     assert!(panicked);
     assert!(matches!(shared.state.try_lock(&shared), Ok(Locked::OwnerDied(_))));
+}
+
+#[test]
+fn a_lock_that_is_taken_during_a_panic_is_not_marked_by_it() {
+    struct LocksWhenDropped<'a>(&'a Segment<Shared>);
+    impl Drop for LocksWhenDropped<'_> {
+        fn drop(&mut self) {
+            self.0.state.lock(self.0).expect("the lock").or_repair(|_| ()).value += 1;
+        }
+    }
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let panicked = std::thread::scope(|scope| {
+        let panics = || {
+            let _late = LocksWhenDropped(&shared);
+            std::panic::resume_unwind(Box::new(()));
+        };
+        scope.spawn(panics).join().is_err()
+    });
+    assert!(panicked);
+    assert!(matches!(shared.state.try_lock(&shared), Ok(Locked::Clean(state)) if state.value == 1));
 }
 
 #[test]

@@ -301,12 +301,10 @@ unsafe impl Shareable for Wordy {
 }
 
 #[test]
-fn a_type_whose_description_is_too_long_is_an_error_that_is_not() {
+fn a_type_whose_description_is_too_long_is_an_error() {
     let dir = Dir::new();
     let created = Segment::<Wordy>::create(dir.name("cam"), (), &Options::new(), |_| ());
     assert!(matches!(created, Err(Error::TooLarge { .. })), "{created:?}");
-    let differences = difference::<Wordy>();
-    assert!(differences.len() <= 101 && differences.last().is_some_and(|line| line.ends_with(" more")));
 }
 
 #[test]
