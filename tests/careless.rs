@@ -80,6 +80,7 @@ fn a_garbage_state_is_damage_and_not_a_death() {
     scribble(&dir, 128, &[9]);
     assert!(matches!(Segment::<Shared>::open(dir.name("x")), Err(Error::Corrupt { field: "state", .. })));
     assert!(list(Some(dir.path())).expect("the directory")[0].problem.is_some());
+    assert!(memlane::gc(Some(dir.path()), false).expect("the directory").is_empty());
     assert_eq!(dir.files(), ["x"], "a living object is not taken for a dead one");
     memlane::remove(dir.name("x")).expect("it can be removed by hand");
     drop(shared);

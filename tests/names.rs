@@ -296,8 +296,10 @@ fn create_retires_an_orphan_that_only_looks_alike() {
     assert_eq!(user.region().len(), longer.region().len());
     assert!(user.region().is_retired());
 
-    let user = Segment::<Tailed>::open(&name).expect("it is there");
-    drop(longer);
+    drop((user, longer));
+    let creator = Segment::<Other>::create(&name, (), &Options::new(), |_| ()).expect("fresh");
+    let user = Segment::<Other>::open(&name).expect("it is there");
+    drop(creator);
     let raw = SharedMemory::create(&name, user.region().len() as u64, &Options::new()).expect("replaced");
     assert_eq!(raw.origin(), Origin::Created, "of another type, although it has the same size");
     assert!(user.region().is_retired());
