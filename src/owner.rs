@@ -117,8 +117,9 @@ impl Table {
             };
             slot.pid.store(0, Ordering::Relaxed);
             slot.sleep.store(0, Ordering::Relaxed);
-            // ORDERING: Release pairs with the Acquire load in `is_dead`; the fence with the one in `who`: who reads
-            // anything of what follows sees this generation, and not the predecessor's.
+            // ORDERING: Release pairs with the Acquire load in `is_dead`: who sees by this generation that the predecessor
+            // is dead also sees all that it did. The fence pairs with the one in `who`: who reads anything of what
+            // follows sees this generation, and not the predecessor's.
             slot.generation.store(generation, Ordering::Release);
             prim::fence(Ordering::Release);
             slot.started.store(process.started, Ordering::Relaxed);
