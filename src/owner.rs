@@ -152,6 +152,11 @@ impl Table {
     /// What is known of `owner`, dead or alive, for people.
     pub(crate) fn who(&self, owner: OwnerId) -> Option<Who> {
         let slot = &self.slots[owner.slot()?];
+        // ORDERING: Acquire pairs with the Release store of the generation in `attach`: no pid of an earlier holder is
+        // read after it, also by who knows nothing of `owner` but its name.
+        if slot.generation.load(Ordering::Acquire) != owner.generation() {
+            return None;
+        }
         // ORDERING: Acquire pairs with the last Release store in `attach`.
         let pid = slot.pid.load(Ordering::Acquire);
         let mut name = [0_u8; 16];
