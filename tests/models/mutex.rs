@@ -115,7 +115,7 @@ fn trying_is_locking_or_nothing() {
 /// table too.
 #[test]
 fn a_newcomer_is_not_taken_for_dead() {
-    explore("2 threads attach and lock, 1 locks", (Some(3), Some(5)), || {
+    explore("2 attach and lock, 1 locks", (Some(3), Some(4)), || {
         let (table, mutex) = (table(), Pair::new());
         let region = RegionMut::attach(&table, 1);
         let newcomers = [2, 3].map(|pid| {
@@ -125,6 +125,28 @@ fn a_newcomer_is_not_taken_for_dead() {
         clean(mutex.lock(&region)).increment();
         join(newcomers);
         assert_eq!(clean(mutex.lock(&region)).get(), [3; 2]);
+    });
+}
+
+/// The same where another thread than the one that attached is the one that locks.
+#[test]
+fn a_newcomer_may_have_threads() {
+    explore("1 attaches and its thread locks, 2 lock", (Some(2), Some(3)), || {
+        let (table, mutex) = (table(), Pair::new());
+        let [mine, other] = [1, 2].map(|pid| RegionMut::attach(&table, pid));
+        let lock = |mutex: &Rc<_>, region| {
+            let mutex: Rc<Mutex<Pair>> = Rc::clone(mutex);
+            thread::spawn(move || clean(mutex.lock(&region)).increment())
+        };
+        let newcomer = thread::spawn({
+            let (table, mutex) = (Rc::clone(&table), Rc::clone(&mutex));
+            move || lock(&mutex, RegionMut::attach(&table, 3))
+        });
+        let other = lock(&mutex, other);
+        clean(mutex.lock(&mine)).increment();
+        join(join([newcomer]));
+        join([other]);
+        assert_eq!(clean(mutex.lock(&mine)).get(), [3; 2]);
     });
 }
 
@@ -227,5 +249,33 @@ fn a_death_of_whoever_repairs() {
         estate.visit(&last, true);
         let reports = estate.reports.get();
         assert!(reports == 1 || reports == 2 && held, "each death is reported once");
+    });
+}
+
+/// One dies holding the lock, and another attaches in its place meanwhile: whoever sees that by the new generation of
+/// the slot also sees all that the dead one did.
+#[test]
+fn a_death_seen_by_who_came_after() {
+    explore("1 dies, 1 attaches in its place, 1 locks and repairs", (Some(3), Some(4)), || {
+        let (table, estate) = (table(), Estate::new());
+        let [dead, mine] = [1, 2].map(|pid| RegionMut::attach(&table, pid));
+        let holder = Rc::clone(&estate);
+        let dying = thread::spawn(move || {
+            prim::mortal(u64::MAX, || {
+                let guard = clean(holder.mutex.lock(&dead));
+                guard.increment();
+                prim::die()
+            });
+            dead.die();
+        });
+        let coming = thread::spawn(move || {
+            RegionMut::attach(&table, 3);
+            prim::end_slices();
+        });
+        estate.visit(&mine, true);
+        join([dying]);
+        join([coming]);
+        estate.visit(&mine, true);
+        assert_eq!(estate.reports.get(), 1, "one is told");
     });
 }
