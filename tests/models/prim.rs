@@ -1,0 +1,252 @@
+//! The model's door to atomics and to waiting: loom's atomics, a futex, and death.
+//!
+//! A word in shared memory is bytes, a loom atomic is not: so each word has its loom atomic beside it, found by the
+//! word's address. All are made before the threads of the model start, and start as 0, as shared memory does.
+
+pub(crate) use loom::sync::atomic::{Ordering, fence};
+use loom::thread::{Thread, current, park};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+type Word = Rc<loom::sync::atomic::AtomicU64>;
+
+/// How many words the largest model touches.
+const WORDS: usize = 40;
+
+/// No word of the library ever has this value.
+const IMPOSSIBLE: u64 = u64::MAX;
+
+#[derive(Default)]
+struct World {
+    unused: Vec<Word>,
+    words: HashMap<usize, Word>,
+    sleepers: Vec<Sleeper>,
+    /// How many have died, and how many of these because their steps were over.
+    deaths: u64,
+    fallen: u64,
+}
+
+struct Sleeper {
+    address: usize,
+    thread: Thread,
+    life: Rc<Life>,
+}
+
+/// What a thread of the model has behind it and before it.
+#[derive(Default)]
+struct Life {
+    /// The steps it has left to live, if it is to die.
+    left: Cell<Option<u64>>,
+    /// How many deaths there had been when a slice of its sleep on a word last ended.
+    slices: RefCell<HashMap<usize, u64>>,
+}
+
+thread_local! {
+    // Of the thread that runs the model: the model's own threads all run on it, one at a time.
+    static WORLD: RefCell<World> = RefCell::default();
+}
+
+loom::thread_local! {
+    static LIFE: Rc<Life> = Rc::default();
+}
+
+fn world<T>(act: impl FnOnce(&mut World) -> T) -> T {
+    WORLD.with_borrow_mut(act)
+}
+
+/// Starts one run of a model: no word is used yet.
+pub(crate) fn begin() {
+    let unused = (0..WORDS).map(|_| Rc::new(loom::sync::atomic::AtomicU64::new(0))).collect();
+    world(|world| *world = World { unused, ..World::default() });
+}
+
+/// How many have died in this run because their steps were over.
+pub(crate) fn fallen() -> u64 {
+    world(|world| world.fallen)
+}
+
+fn deaths() -> u64 {
+    world(|world| world.deaths)
+}
+
+fn word(address: usize) -> Word {
+    world(|world| {
+        let World { words, unused, .. } = world;
+        Rc::clone(words.entry(address).or_insert_with(|| unused.pop().expect("WORDS is large enough")))
+    })
+}
+
+/// The last value in the order of all changes, which a plain load need not return; orders nothing.
+fn latest(word: &Word) -> u64 {
+    word.compare_exchange(IMPOSSIBLE, IMPOSSIBLE, Ordering::Relaxed, Ordering::Relaxed).unwrap_or_else(|value| value)
+}
+
+/// Tells this thread of the model from the others, which all run on one thread of the machine.
+pub(crate) fn thread() -> u64 {
+    LIFE.with(|own| Rc::as_ptr(own).addr() as u64)
+}
+
+/// What is in the first word of `object` now, whoever could see it.
+pub(crate) fn word_of<T>(object: &T) -> u64 {
+    latest(&word(std::ptr::from_ref(object).addr()))
+}
+
+struct Death;
+
+/// Dies here, within [`mortal`].
+pub(crate) fn die() -> ! {
+    resume_unwind(Box::new(Death))
+}
+
+/// Lives `life`, but dies after `steps` steps: nothing of it happens after that. Returns `None` if it died.
+pub(crate) fn mortal<T>(steps: u64, life: impl FnOnce() -> T) -> Option<T> {
+    LIFE.with(|own| own.left.set(Some(steps)));
+    let result = catch_unwind(AssertUnwindSafe(life));
+    LIFE.with(|own| own.left.set(None));
+    match result {
+        Ok(value) => Some(value),
+        Err(cause) if cause.is::<Death>() => None,
+        Err(cause) => resume_unwind(cause),
+    }
+}
+
+/// Marks a step that changed what others see: whoever is to die here does.
+pub(crate) fn step() {
+    let left = LIFE.with(|own| {
+        own.left.set(own.left.get().map(|left| left - 1));
+        own.left.get()
+    });
+    if left == Some(0) {
+        world(|world| world.fallen += 1);
+        die();
+    }
+}
+
+/// Ends the slice of everybody who sleeps, and the next one on any other word of everybody: somebody has died, and time
+/// passes. Who looks after that sees the death. No more slices end than these.
+pub(crate) fn end_slices() {
+    word(DEATHS).fetch_add(1, Ordering::Release);
+    let sleepers = world(|world| {
+        world.deaths += 1;
+        std::mem::take(&mut world.sleepers)
+    });
+    for sleeper in sleepers {
+        sleeper.life.slices.borrow_mut().insert(sleeper.address, deaths());
+        sleeper.thread.unpark();
+    }
+}
+
+/// The address of no word: where the model counts deaths, to see them as loom sees the rest.
+const DEATHS: usize = 1;
+
+/// Whether a death has ended this slice before it began.
+fn is_over(life: &Life, address: usize) -> bool {
+    let deaths = deaths();
+    let before = life.slices.borrow_mut().insert(address, deaths).unwrap_or(0);
+    if before < deaths {
+        let _ = word(DEATHS).compare_exchange(IMPOSSIBLE, IMPOSSIBLE, Ordering::Relaxed, Ordering::Acquire);
+    }
+    before < deaths
+}
+
+/// Sleeps while the low half of the word at `address` is `expected`, with no limit but a death.
+fn sleep_on(address: usize, expected: u32) {
+    step();
+    let life = LIFE.with(Rc::clone);
+    // Tells loom that this depends on deaths.
+    latest(&word(DEATHS));
+    // Between two operations of loom's nothing else happens: as in the kernel, to compare and to lie down is one step.
+    if latest(&word(address)) as u32 == expected && !is_over(&life, address) {
+        world(|world| world.sleepers.push(Sleeper { address, thread: current(), life }));
+        park();
+    }
+    step();
+}
+
+fn wake_up(address: usize, count: u32) -> u32 {
+    // Tells loom that this depends on what sleepers of the word do.
+    latest(&word(address));
+    let mut woken = 0;
+    let threads = world(|world| {
+        let is_woken = |sleeper: &mut Sleeper| {
+            let is_woken = sleeper.address == address && woken < count;
+            woken += u32::from(is_woken);
+            is_woken
+        };
+        world.sleepers.extract_if(.., is_woken).collect::<Vec<_>>()
+    });
+    threads.iter().for_each(|sleeper| sleeper.thread.unpark());
+    woken
+}
+
+pub(crate) fn wait(word: &AtomicU32, expected: u32, _: Duration) {
+    sleep_on(word.address(), expected);
+}
+
+pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
+    wake_up(word.address(), count)
+}
+
+pub(crate) fn wait_low(word: &AtomicU64, expected: u32, _: Duration) {
+    sleep_on(word.address(), expected);
+}
+
+pub(crate) fn wake_low(word: &AtomicU64, count: u32) -> u32 {
+    wake_up(word.address(), count)
+}
+
+macro_rules! modelled {
+    ($name:ident, $int:ty) => {
+        /// Counts by its address alone; what is in it lies in loom's atomic.
+        #[derive(Debug)]
+        #[repr(transparent)]
+        pub(crate) struct $name($int);
+
+        #[allow(dead_code, reason = "one of the two widths is only ever found in shared memory")]
+        impl $name {
+            pub(crate) const fn new(value: $int) -> Self {
+                assert!(value == 0, "every word starts as 0");
+                Self(value)
+            }
+
+            fn address(&self) -> usize {
+                std::ptr::from_ref(self).addr()
+            }
+
+            pub(crate) fn load(&self, order: Ordering) -> $int {
+                word(self.address()).load(order) as $int
+            }
+
+            pub(crate) fn store(&self, value: $int, order: Ordering) {
+                word(self.address()).store(u64::from(value), order);
+                step();
+            }
+
+            pub(crate) fn compare_exchange(
+                &self,
+                current: $int,
+                new: $int,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$int, $int> {
+                let (current, new) = (u64::from(current), u64::from(new));
+                let result = word(self.address()).compare_exchange(current, new, success, failure);
+                if result.is_ok() {
+                    step();
+                }
+                result.map(|value| value as $int).map_err(|value| value as $int)
+            }
+        }
+    };
+}
+
+modelled!(AtomicU32, u32);
+modelled!(AtomicU64, u64);
+
+/// The loom atomic of a lock byte.
+pub(crate) fn lock_byte(byte: u64) -> Word {
+    word(byte as usize)
+}

@@ -1,0 +1,118 @@
+//! The model's shared memory: a participant table, and attachments to it.
+
+use crate::error::LockError;
+use crate::owner::{OwnerId, Sleep, Table};
+use crate::prim;
+use crate::sync::condvar::Condvar;
+use crate::sys::{self, LockFd};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::MaybeUninit;
+use std::rc::Rc;
+
+/// The table of an object that nobody is attached to yet.
+pub(crate) fn table() -> Rc<Table> {
+    // SAFETY: a table is made of the model's atomics, which are transparent around integers: zero is a value.
+    Rc::new(unsafe { MaybeUninit::<Table>::zeroed().assume_init() })
+}
+
+/// A condition nobody waits for yet.
+pub(crate) fn condvar() -> Rc<Condvar> {
+    // SAFETY: as in `table`.
+    Rc::new(unsafe { MaybeUninit::<Condvar>::zeroed().assume_init() })
+}
+
+pub(crate) struct Attachment {
+    table: Rc<Table>,
+    locks: LockFd,
+    me: OwnerId,
+}
+
+/// What stands for the mapping that a process has of the object.
+pub struct RegionMut(pub(crate) Attachment);
+
+pub trait Attached {
+    fn region(&self) -> &RegionMut;
+}
+
+impl Attached for RegionMut {
+    fn region(&self) -> &RegionMut {
+        self
+    }
+}
+
+impl RegionMut {
+    pub(crate) fn attachment(&self) -> &Attachment {
+        &self.0
+    }
+
+    /// Attaches process `pid`, which this thread of the model is from now on.
+    pub(crate) fn attach(table: &Rc<Table>, pid: u32) -> Self {
+        sys::be(pid);
+        let locks = LockFd::default();
+        let me = table.attach(&locks).expect("no system, no errors").expect("there are slots enough");
+        Self(Attachment { table: Rc::clone(table), locks, me })
+    }
+
+    /// Its process is dead.
+    pub(crate) fn die(&self) {
+        self.0.locks.die();
+    }
+}
+
+impl Attachment {
+    pub(crate) fn me(&self) -> OwnerId {
+        self.me
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Whoever unwinds has died, or found an error in the model: it changes nothing any more, like a fork.
+    pub(crate) fn is_forked(&self) -> bool {
+        std::thread::panicking()
+    }
+
+    pub(crate) fn set_sleep(&self, sleep: Option<Sleep>) {
+        self.table.set_sleep(self.me, sleep);
+    }
+
+    pub(crate) fn name(&self) -> Box<str> {
+        "model".into()
+    }
+
+    pub(crate) fn may_lock<T>(&self, _: &T) -> bool {
+        true
+    }
+
+    pub(crate) fn lock_at(&self, _: usize) -> Box<str> {
+        "model".into()
+    }
+
+    pub(crate) fn check(&self) -> Result<(), LockError> {
+        Ok(())
+    }
+
+    pub(crate) fn is_dead(&self, owner: OwnerId) -> bool {
+        self.table.is_dead(&self.locks, self.me, owner)
+    }
+
+    pub(crate) fn offset_of<T>(&self, word: &T) -> Result<usize, LockError> {
+        Ok(std::ptr::from_ref(word).addr())
+    }
+
+    pub(crate) fn place_of<T>(&self, word: &T) -> u64 {
+        self.place_of_held(word, self.me)
+    }
+
+    /// Names a thread too: the library's list of the locks that a thread holds is one for all threads of the model.
+    pub(crate) fn place_of_held<T>(&self, word: &T, owner: OwnerId) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (prim::thread(), owner.word(), std::ptr::from_ref(word).addr()).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    pub(crate) fn word_at(&self, _: u64) -> Option<u64> {
+        None
+    }
+}
