@@ -14,7 +14,7 @@ mod random;
 #[path = "life/worker.rs"]
 mod worker;
 
-use common::{Dir, hear, role, say, small_file_system, spawn_under, times};
+use common::{Dir, role, run_alone, times};
 use machine::{Machine, NAMES, One, Step, WORKERS};
 use model::{Shape, View};
 use proptest::collection::vec;
@@ -62,12 +62,12 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Plays random lives in an empty directory.
-fn play(directory: &Path) {
+fn play(directory: &Path, alone: bool) {
     let config = Config { cases: times(500, 10_000) as u32, failure_persistence: None, ..Config::default() };
     let mut random = Random::new();
     let seed: Vec<u8> = (0..4).flat_map(|_| random.next().to_ne_bytes()).collect();
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
-    let machine = RefCell::new(Machine::new(directory));
+    let machine = RefCell::new(Machine::new(directory, alone));
     let result = runner.run(&vec(step(), 1..=60), |steps| {
         let mut machine = machine.borrow_mut();
         machine.play(&steps).map_err(|difference| {
@@ -87,35 +87,20 @@ fn play(directory: &Path) {
 fn child() {
     match role() {
         Some((role, _)) if role == "worker" => worker::obey(),
-        Some((role, arguments)) if role == "play" => {
-            play(Path::new(&arguments[0]));
-            say("played");
-            hear();
-        }
-        _ => {}
+        Some((_, arguments)) => play(Path::new(&arguments[0]), arguments[1] == "alone"),
+        None => {}
     }
 }
 
 #[test]
 fn every_answer_and_every_name_is_as_the_model_says() {
-    let dir = Dir::new();
-    let path = dir.path().to_str().expect("a plain path");
-    // In a file system of its own, so that it can be seen whether all memory comes back.
-    let Some(wrapper) = small_file_system("size=16m") else { return play(dir.path()) };
-    let mut player = spawn_under(&wrapper, dir.path(), "play", &[path]);
-    while let Some(said) = player.hear() {
-        println!("{said}");
-        if said == "played" {
-            break;
-        }
-    }
-    assert!(player.finish().success());
+    run_alone("size=16m", "play");
 }
 
 /// Plays one life that was once found to differ.
 fn replay(steps: &[Step]) {
     let dir = Dir::new();
-    Machine::new(dir.path()).play(steps).expect("as the model says");
+    Machine::new(dir.path(), false).play(steps).expect("as the model says");
 }
 
 #[test]

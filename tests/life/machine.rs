@@ -116,10 +116,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new(directory: &Path) -> Self {
+    pub fn new(directory: &Path, alone: bool) -> Self {
         let workers = (0..WORKERS).map(|_| spawn(directory, "worker", &[])).collect();
-        let space = memlane::space(Some(directory)).expect("the directory");
-        let free = (space.total < 1 << 30).then_some(space.free);
+        let free = alone.then(|| memlane::space(Some(directory)).expect("the directory").free);
         let (model, ids, seen) = (Model::default(), BTreeSet::new(), BTreeMap::new());
         Self { directory: directory.into(), workers, model, ids, count: 0, free, seen }
     }
