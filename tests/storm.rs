@@ -27,7 +27,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A role, and the group of those who depend on each other.
-const ROLES: [(&str, &str); 23] = [
+const ROLES: [(&str, &str); 26] = [
     ("holder of a lock", "locks"),
     ("holder of a lock", "locks"),
     ("waiter for a lock", "locks"),
@@ -46,6 +46,9 @@ const ROLES: [(&str, &str); 23] = [
     ("creator", "names"),
     ("creator", "names"),
     ("opener", "names"),
+    ("comer and goer", "names"),
+    ("comer and goer", "names"),
+    ("comer and goer", "names"),
     ("remover and retirer", "names"),
     ("collector", "names"),
     ("lister", "names"),
@@ -68,6 +71,7 @@ fn act(role: &str, me: Me) {
         "holder of the frame large" => handoff::hold(me, "large"),
         "creator" => names::create(me),
         "opener" => names::open(me),
+        "comer and goer" => names::come_and_go(me),
         "remover and retirer" => names::take_away(me),
         "collector" => names::collect(me),
         "lister" => names::look(me),

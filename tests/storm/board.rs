@@ -10,7 +10,7 @@ use std::time::Duration;
 pub const HANG: Duration = Duration::from_secs(30);
 
 /// What must happen in a storm, or it is blind to it.
-pub const EVENTS: [&str; 22] = [
+pub const EVENTS: [&str; 23] = [
     "created",
     "taken over",
     "opened",
@@ -22,6 +22,7 @@ pub const EVENTS: [&str; 22] = [
     "reclaimed by gc",
     "the name leads to the object",
     "kept",
+    "came and went",
     "listed",
     "raw object written",
     "raw object read",

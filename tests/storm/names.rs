@@ -10,6 +10,7 @@ use std::time::Duration;
 const USE: Duration = Duration::from_millis(2);
 const KEPT: usize = 2;
 const RAW: usize = 3;
+const BUSY: &str = "busy";
 const RAW_SIZE: u64 = 1 << 14;
 
 #[derive(Debug, Shareable)]
@@ -128,6 +129,31 @@ fn use_it(me: &mut Me, mine: Segment<Shared>, name: usize, before: u64) {
         if is_found(me) {
             me.count("kept");
         }
+    }
+}
+
+/// In a hurry, as first and as last user, of an object that nobody takes the name of: it always leads to the object.
+pub fn come_and_go(mut me: Me) {
+    loop {
+        for _ in 0..20 {
+            let mine = if me.random.below(4) == 0 {
+                SharedMemory::create(BUSY, 16, &Options::new())
+            } else {
+                SharedMemory::open_or_create(BUSY, 16, &Options::new())
+            };
+            match mine {
+                Ok(mine) => {
+                    let found = SharedMemory::open(BUSY).map(|found| found.id());
+                    let same = matches!(found, Ok(id) if id == mine.id());
+                    assert!(same, "the name of a living object leads to {found:?}");
+                    me.count("came and went");
+                }
+                Err(Error::AlreadyExists { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        me.turn();
+        me.work(USE);
     }
 }
 
