@@ -162,9 +162,14 @@ impl Child {
         self.process.wait().expect("the child is ours to wait for");
     }
 
+    /// Whether it has ended, killed or by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None))
+    }
+
     /// [`kill`](Self::kill), unless it has ended by itself already: then false.
     pub fn kill_if_alive(&mut self) -> bool {
-        let alive = matches!(self.process.try_wait(), Ok(None));
+        let alive = !self.has_ended();
         self.kill();
         alive
     }
