@@ -27,11 +27,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A role, and the group of those who depend on each other.
-const ROLES: [(&str, &str); 26] = [
+const ROLES: [(&str, &str); 27] = [
     ("holder of a lock", "locks"),
     ("holder of a lock", "locks"),
     ("waiter for a lock", "locks"),
     ("waiter for a lock", "locks"),
+    // Three: when one lets go, two that took them in different orders could each get one.
+    ("holder of two locks", "two locks"),
     ("holder of two locks", "two locks"),
     ("holder of two locks", "two locks"),
     ("asker", "condition"),
