@@ -220,12 +220,14 @@ impl<'a> Storm<'a> {
     }
 
     fn report(&self, time: Duration) {
-        say(&format!("{} kills, {} stops in {time:.1?}", self.kills(), self.stops));
+        let longest = self.places.iter().flat_map(|place| place.longest).max().unwrap_or_default();
+        let (kills, stops) = (self.kills(), self.stops);
+        say(&format!("{kills} kills and {stops} stops in {time:.1?}, 0 hangs, longest recovery {longest:.1?}"));
         for (index, place) in self.places.iter().enumerate() {
             let [same, next] = place.longest;
             let (role, kills, turns) = (place.role, place.kills, self.turns(index));
             say(&format!(
-                "{role:25} {kills:6} kills, {turns:8} turns, longest recovery {same:?}, of a successor {next:?}"
+                "{role:25} {kills:6} kills, {turns:8} turns, longest recovery {same:.1?}, of a successor {next:.1?}"
             ));
         }
         for (index, event) in EVENTS.iter().enumerate() {
