@@ -93,6 +93,20 @@ pub fn small_file_system(options: &str) -> Option<Vec<String>> {
     None
 }
 
+/// Runs `role` in a file system in memory of its own, where it can see whether all memory comes back; or beside others,
+/// if this user may not mount one. Its arguments are the directory and whether it is `alone`; what it says is printed.
+pub fn run_alone(options: &str, role: &str) {
+    let dir = Dir::new();
+    let wrapper = small_file_system(options);
+    let alone = if wrapper.is_some() { "alone" } else { "beside others" };
+    let path = dir.path().to_str().expect("a plain path");
+    let mut child = spawn_under(&wrapper.unwrap_or_default(), dir.path(), role, &[path, alone]);
+    while let Some(said) = child.hear() {
+        println!("{said}");
+    }
+    assert!(child.finish().success());
+}
+
 /// In a child: its role and arguments. `None` if the test binary was started by hand.
 pub fn role() -> Option<(String, Vec<String>)> {
     let role = std::env::var("MEMLANE_TEST_ROLE").ok()?;
@@ -148,9 +162,14 @@ impl Child {
         self.process.wait().expect("the child is ours to wait for");
     }
 
+    /// Whether it has ended, killed or by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None))
+    }
+
     /// [`kill`](Self::kill), unless it has ended by itself already: then false.
     pub fn kill_if_alive(&mut self) -> bool {
-        let alive = matches!(self.process.try_wait(), Ok(None));
+        let alive = !self.has_ended();
         self.kill();
         alive
     }
