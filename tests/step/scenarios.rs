@@ -3,9 +3,9 @@
 use crate::aftermath::Expected::{self, Object, ObjectOrNothing, ObjectOrOther};
 use crate::aftermath::{next_user, works, works_or_is_retired};
 use crate::common::Dir;
-use crate::death::{Event, Run};
-use crate::victim::{OBJECT, PATIENCE, Shared, create};
+use crate::victim::{OBJECT, PATIENCE, Shared, command, create};
 use memlane::{LockError, Locked, Mutex, Options, Persistence, Segment, Shareable, Until, WaitError};
+use memlane_crash::{End, Event, Files};
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
@@ -16,6 +16,24 @@ pub struct Operation {
     /// What a death may leave.
     pub expected: Expected,
     pub scenario: fn(&Dir, &mut Run),
+}
+
+/// One run of an operation, with objects of one persistence.
+pub struct Run<'a, 'b> {
+    pub run: &'a mut memlane_crash::Run<'b>,
+    pub persistence: Persistence,
+    /// For the two orders in which somebody can come next.
+    pub number: usize,
+}
+
+impl Run<'_, '_> {
+    /// Lets a victim do `operation` in `dir`.
+    pub fn die(&mut self, dir: &Dir, operation: &str, on: &mut dyn FnMut(Event)) -> End {
+        let files = Files::In(dir.path().to_owned());
+        self.run
+            .victim(command(dir, operation, self.persistence), &files, on)
+            .unwrap_or_else(|problem| panic!("{problem}"))
+    }
 }
 
 const BOTH: &[Persistence] = &[Persistence::Keep, Persistence::UntilLastUser];

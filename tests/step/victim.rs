@@ -1,9 +1,11 @@
 //! The operations, as the victim does them: it prepares, stops, acts, and stops again.
-#![allow(unsafe_code)]
 
+use crate::common::Dir;
 use memlane::{
     Condvar, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Segment, Shareable, ToName, Until,
 };
+use memlane_crash::operate;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// The object that all operations are about.
@@ -44,6 +46,14 @@ pub fn create(name: impl ToName, persistence: Persistence) -> Result<Segment<Sha
     Segment::create(name, (), &options, |shared: &mut Shared| shared.table = table())
 }
 
+/// The command that makes this test binary the victim of an operation.
+pub fn command(dir: &Dir, operation: &str, persistence: Persistence) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the test binary"));
+    command.env("MEMLANE_DIR", dir.path()).env("MEMLANE_TEST_ROLE", operation).stdin(Stdio::null());
+    command.env("MEMLANE_TEST_ARGUMENTS", if persistence == Persistence::Keep { "keep" } else { "until last user" });
+    command
+}
+
 fn open() -> Segment<Shared> {
     Segment::open(OBJECT).expect("the parent's object")
 }
@@ -52,113 +62,68 @@ fn lock(shared: &Segment<Shared>) -> MutexGuard<'_, State> {
     shared.state.lock_timeout(shared, PATIENCE).expect("the lock").or_repair(|state| state.b = state.a)
 }
 
-/// What is done between the two stops, and leaves behind whatever it wants to live on.
-pub fn operate(operation: &str, arguments: &[String]) {
+/// What is done between the two stops; whatever is to live on lives until the second.
+pub fn act(operation: &str, arguments: &[String]) {
     let persistence = if arguments[0] == "keep" { Persistence::Keep } else { Persistence::UntilLastUser };
-    let traced = arguments[1] == "traced";
-    // SAFETY: the call takes no pointers.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    let ready = || {
-        if traced {
-            trace_me();
-        }
-        stop();
-    };
     match operation {
-        "nothing" => ready(),
-        "create" => {
-            ready();
-            let shared = create(OBJECT, persistence).expect("an object");
-            stop();
-            drop(shared);
-        }
+        "create" => drop(operate(|| create(OBJECT, persistence).expect("an object"))),
         "take over" => {
-            ready();
-            let shared = create(OBJECT, persistence).expect("an object");
-            stop();
+            let shared = operate(|| create(OBJECT, persistence).expect("an object"));
             assert_eq!(shared.origin(), Origin::TakenOver);
         }
-        "open" => {
-            ready();
+        "open" => drop(operate(open)),
+        "remove" => operate(|| memlane::remove(OBJECT).expect("it was there")),
+        "retire" => operate(|| memlane::retire(OBJECT).expect("it was there")),
+        "gc" => operate(|| assert_eq!(memlane::gc(None, false).expect("a directory").len(), 1)),
+        "close" => {
             let shared = open();
-            stop();
-            drop(shared);
+            operate(|| drop(shared));
         }
-        "remove" | "retire" | "gc" => {
-            ready();
-            match operation {
-                "remove" => memlane::remove(OBJECT).expect("it was there"),
-                "retire" => memlane::retire(OBJECT).expect("it was there"),
-                _ => assert_eq!(memlane::gc(None, false).expect("a directory").len(), 1),
-            }
-            stop();
+        "close the last" => {
+            let shared = create(OBJECT, persistence).expect("an object");
+            operate(|| drop(shared));
         }
-        "close" | "close the last" => {
-            let shared = if operation == "close" { open() } else { create(OBJECT, persistence).expect("an object") };
-            ready();
-            drop(shared);
-            stop();
-        }
-        _ => operate_locks(operation, &open(), &ready),
+        _ => act_on(operation, &open()),
     }
 }
 
-fn operate_locks(operation: &str, shared: &Segment<Shared>, ready: &dyn Fn()) {
+fn act_on(operation: &str, shared: &Segment<Shared>) {
     match operation {
         "lock" => {
-            ready();
-            let mut state = lock(shared);
-            state.a += 1;
-            shared.between.notify_one();
-            state.b += 1;
-            stop();
+            let _state = operate(|| {
+                let mut state = lock(shared);
+                state.a += 1;
+                shared.between.notify_one();
+                state.b += 1;
+                state
+            });
         }
         "unlock" => {
             let mut state = lock(shared);
             state.a += 1;
-            ready();
-            state.b += 1;
-            state.unlock();
-            stop();
+            operate(|| {
+                state.b += 1;
+                state.unlock();
+            });
         }
         "unlock unrepaired" => {
-            ready();
-            assert!(matches!(shared.state.lock_timeout(shared, PATIENCE), Ok(Locked::OwnerDied(_))));
-            stop();
+            let died = |locked| matches!(locked, Ok(Locked::OwnerDied(_)));
+            operate(|| assert!(died(shared.state.lock_timeout(shared, PATIENCE))));
         }
         "notify one" | "notify all" => {
             lock(shared).victim = shared.region().owner();
-            ready();
-            lock(shared).turn = 1;
-            if operation == "notify one" {
-                shared.changed.notify_one()
-            } else {
-                shared.changed.notify_all()
-            }
-            stop();
+            operate(|| {
+                lock(shared).turn = 1;
+                if operation == "notify one" { shared.changed.notify_one() } else { shared.changed.notify_all() }
+            });
         }
         "wait" | "wait in vain" => {
             let state = lock(shared);
             let limit = if operation == "wait" { PATIENCE } else { Duration::from_millis(3) };
-            ready();
-            let result = shared.changed.wait_while(state, Until::timeout(limit), |state| state.turn == 0);
-            stop();
+            let until = Until::timeout(limit);
+            let result = operate(|| shared.changed.wait_while(state, until, |state| state.turn == 0));
             assert_eq!(result.is_ok(), operation == "wait");
         }
         other => panic!("no operation {other}"),
     }
-}
-
-/// Lets the parent trace this process, or ends it.
-fn trace_me() {
-    let nothing = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: the request takes no arguments.
-    if unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, nothing, nothing) } != 0 {
-        std::process::exit(1);
-    }
-}
-
-fn stop() {
-    // SAFETY: the call takes no pointers.
-    unsafe { libc::raise(libc::SIGSTOP) };
 }

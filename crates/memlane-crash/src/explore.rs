@@ -344,8 +344,10 @@ impl<'a> Run<'a> {
         }
         // The instruction of a system call is two bytes long.
         let mut executed = victim.registers().instruction() - if point.calls > 0 { 2 } else { 0 };
-        for _ in 0..point.steps {
-            executed = victim.registers().instruction();
+        for step in 1..=point.steps {
+            if step == point.steps {
+                executed = victim.registers().instruction();
+            }
             match victim.step() {
                 Stop::Signal(libc::SIGTRAP) => {}
                 Stop::Signal(libc::SIGSTOP) => return Ok(true),
