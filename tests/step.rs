@@ -13,6 +13,10 @@ mod aftermath;
 mod common;
 #[path = "step/file_system.rs"]
 mod file_system;
+#[path = "step/meet.rs"]
+mod meet;
+#[path = "step/names.rs"]
+mod names;
 #[path = "step/scenarios.rs"]
 mod scenarios;
 #[path = "step/victim.rs"]
@@ -22,6 +26,7 @@ use aftermath::{left_behind, next_user};
 use common::{Dir, times};
 use memlane::Persistence;
 use memlane_crash::{Explore, Report, Verdict, may_trace};
+use names::PAIRS;
 use scenarios::{OPERATIONS, Operation, Run};
 use std::process::ExitCode;
 
@@ -29,10 +34,12 @@ use std::process::ExitCode;
 /// it has no more than that.
 const MORE: u64 = 60;
 
+/// At so many points the victims of a schedule are stopped, without `MEMLANE_LONG=1`.
+const SOME: usize = 24;
+
 fn main() -> ExitCode {
     if let Some((operation, arguments)) = common::role() {
-        victim::act(&operation, &arguments);
-        return ExitCode::SUCCESS;
+        return victim::act(&operation, &arguments);
     }
     let wanted = std::env::args().nth(1).filter(|argument| !argument.starts_with('-')).unwrap_or_default();
     let own = file_system::own_file_system();
@@ -60,6 +67,11 @@ fn main() -> ExitCode {
         println!("{report}");
         total.add(report);
     }
+    for pair in PAIRS.iter().filter(|pair| !failpoints && pair.title().contains(&wanted)) {
+        let report = meet_everywhere(&pair.title(), own, &|dir, run| pair.run(dir, run));
+        println!("{report}");
+        total.add(report);
+    }
     println!("{}", total.summary());
     if total.violations.is_empty() && total.kills > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -80,6 +92,17 @@ fn die(operation: &Operation, persistence: Persistence, own: bool) -> Report {
     } else {
         explore.deaths(&scenario, &look)
     }
+}
+
+/// Stops a victim at its points, while another operation runs.
+fn meet_everywhere(title: &str, own: bool, meeting: &dyn Fn(&Dir, &mut Run)) -> Report {
+    let scenario = |run: &mut memlane_crash::Run| {
+        let (number, persistence) = (run.number(), Persistence::UntilLastUser);
+        without_leaks(own, |dir| meeting(dir, &mut Run { run, persistence, number }))
+    };
+    let all = times(0, 1) == 1;
+    let explore = Explore::new(title).at_most(if all { usize::MAX } else { SOME });
+    explore.further(times(0, MORE) as usize).schedules(&scenario)
 }
 
 /// Does something in a fresh directory, after which no memory may be missing.

@@ -99,7 +99,7 @@ fn beside_us(dir: &Dir, run: &mut Run, act: &str) {
 }
 
 /// A file without locks is what a crash of its last user leaves.
-fn make_dead(dir: &Dir) {
+pub fn make_dead(dir: &Dir) {
     let original = create(dir.name("original"), Persistence::UntilLastUser).expect("a fresh object");
     std::fs::copy(dir.path().join("original"), dir.path().join(OBJECT)).expect("a copy");
     drop(original);
@@ -111,7 +111,7 @@ fn create_in_place_of_a_dead_one(dir: &Dir, run: &mut Run) {
 }
 
 /// An object that we use, and whose creator is gone.
-fn orphan<T: Shareable<Tail = ()>>(dir: &Dir, init: impl FnOnce(&mut T)) -> Segment<T> {
+pub fn orphan<T: Shareable<Tail = ()>>(dir: &Dir, init: impl FnOnce(&mut T)) -> Segment<T> {
     let name = dir.name(OBJECT);
     let creator = Segment::<T>::create(&name, (), &Options::new(), init).expect("a fresh object");
     let ours = Segment::open(&name).expect("the same object");

@@ -1,11 +1,13 @@
 //! The operations, as the victim does them: it prepares, stops, acts, and stops again.
 
 use crate::common::Dir;
+use crate::names::{Outcome, attempt};
 use memlane::{
     Condvar, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Segment, Shareable, ToName, Until,
 };
 use memlane_crash::operate;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 /// The object that all operations are about.
@@ -63,7 +65,10 @@ fn lock(shared: &Segment<Shared>) -> MutexGuard<'_, State> {
 }
 
 /// What is done between the two stops; whatever is to live on lives until the second.
-pub fn act(operation: &str, arguments: &[String]) {
+pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
+    if let Some(operation) = operation.strip_prefix("attempt ") {
+        return ExitCode::from(attempted(operation).code());
+    }
     let persistence = if arguments[0] == "keep" { Persistence::Keep } else { Persistence::UntilLastUser };
     match operation {
         "create" => drop(operate(|| create(OBJECT, persistence).expect("an object"))),
@@ -85,6 +90,17 @@ pub fn act(operation: &str, arguments: &[String]) {
         }
         _ => act_on(operation, &open()),
     }
+    ExitCode::SUCCESS
+}
+
+fn attempted(operation: &str) -> Outcome {
+    let directory = std::env::var_os("MEMLANE_DIR").expect("the parent says where");
+    let handle = match operation {
+        "close" => Some(open()),
+        "close the last" => Some(create(OBJECT, Persistence::UntilLastUser).expect("an object")),
+        _ => None,
+    };
+    operate(|| attempt(Path::new(&directory), operation, handle)).0
 }
 
 fn act_on(operation: &str, shared: &Segment<Shared>) {

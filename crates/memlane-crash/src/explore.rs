@@ -188,11 +188,10 @@ impl Explore {
 /// At most `most` of them, evenly spread.
 fn spread<T>(all: Vec<T>, most: usize) -> impl Iterator<Item = T> {
     let (count, most) = (all.len(), most.min(all.len()));
-    let chosen = move |index: usize| most > 0 && (index * most) / count != ((index + count - 1) * most) / count;
     let mut index = 0;
     all.into_iter().filter(move |_| {
         index += 1;
-        chosen(index - 1)
+        (index - 1) * most % count < most
     })
 }
 
