@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         total.add(report);
     }
     println!("{}", total.summary());
-    if total.violations.is_empty() && total.kills > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if total.violations.is_empty() && total.kills + total.schedules > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Lets victims die in an operation, wherever that may make a difference.

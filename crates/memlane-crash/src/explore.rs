@@ -285,6 +285,7 @@ impl<'a> Run<'a> {
         let mut point = Point::default();
         let mut next = victim.registers().instruction();
         self.arrive(victim, next, files, Found::default())?;
+        let mut close = victim.stay_close();
         loop {
             match victim.step() {
                 Stop::Signal(libc::SIGTRAP) => self.steps += 1,
@@ -301,14 +302,16 @@ impl<'a> Run<'a> {
             };
             let mut changes = if called { watch.refresh()? } else { Vec::new() };
             changes.append(&mut watch.changes());
-            if called || !changes.is_empty() {
-                self.arrive(victim, executed, files, Found { point, step: self.steps, changes })?;
-            } else {
+            if !called && changes.is_empty() {
                 self.between.push((point, self.steps));
+                continue;
             }
+            drop(close); // what starts threads must not keep them close
+            self.arrive(victim, executed, files, Found { point, step: self.steps, changes })?;
             if called {
                 on(Event::Moved);
             }
+            close = victim.stay_close();
         }
     }
 
@@ -343,6 +346,7 @@ impl<'a> Run<'a> {
         }
         // The instruction of a system call is two bytes long.
         let mut executed = victim.registers().instruction() - if point.calls > 0 { 2 } else { 0 };
+        let _close = victim.stay_close();
         for step in 1..=point.steps {
             if step == point.steps {
                 executed = victim.registers().instruction();

@@ -80,6 +80,8 @@ impl std::fmt::Display for Stop {
 pub(crate) struct Victim {
     process: Child,
     traced: bool,
+    /// The one that a traced victim runs on, so that its tracer can, too.
+    processor: libc::cpu_set_t,
     watchdog: Watchdog,
     /// A process is traced by the thread that started it.
     thread: PhantomData<*const ()>,
@@ -88,6 +90,7 @@ pub(crate) struct Victim {
 impl Victim {
     /// Starts it. A traced one has not executed any instruction of its program yet.
     pub(crate) fn start(mut command: Command, traced: bool) -> io::Result<Self> {
+        let processor = this_processor();
         let before = move || {
             let nothing = std::ptr::null_mut::<libc::c_void>();
             // SAFETY: neither call takes pointers to memory of ours.
@@ -95,12 +98,18 @@ impl Victim {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0
                     || (traced && libc::ptrace(libc::PTRACE_TRACEME, 0, nothing, nothing) != 0)
             };
-            if refused { Err(io::Error::last_os_error()) } else { Ok(()) }
+            if refused {
+                return Err(io::Error::last_os_error());
+            }
+            if traced {
+                run_on(&processor);
+            }
+            Ok(())
         };
-        // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+        // SAFETY: between fork and exec it makes three system calls and allocates nothing.
         let process = unsafe { command.pre_exec(before) }.spawn()?;
         let watchdog = Watchdog::of(libc::pid_t::try_from(process.id()).unwrap_or(0));
-        let victim = Self { process, traced, watchdog, thread: PhantomData };
+        let victim = Self { process, traced, processor, watchdog, thread: PhantomData };
         if traced {
             match victim.wait() {
                 Stop::Signal(libc::SIGTRAP) => {}
@@ -110,6 +119,14 @@ impl Victim {
             victim.ptrace(libc::PTRACE_SETOPTIONS, options as usize);
         }
         Ok(victim)
+    }
+
+    /// Lets this thread run where the victim does, as long as the result lives: stepping is twice as fast when no
+    /// other processor is to be woken for each instruction.
+    pub(crate) fn stay_close(&self) -> StayClose {
+        let before = processors();
+        run_on(&self.processor);
+        StayClose { before }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -272,6 +289,42 @@ impl Drop for Victim {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Gives this thread back the processors that it had before.
+#[derive(Debug)]
+pub(crate) struct StayClose {
+    before: libc::cpu_set_t,
+}
+
+impl Drop for StayClose {
+    fn drop(&mut self) {
+        run_on(&self.before);
+    }
+}
+
+fn this_processor() -> libc::cpu_set_t {
+    // SAFETY: the call takes nothing. All-zero bytes are an empty set, a plain C struct, and the index is checked.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::CPU_SET(usize::try_from(libc::sched_getcpu()).unwrap_or(0), &mut set);
+        set
+    }
+}
+
+/// Those that this thread may run on.
+fn processors() -> libc::cpu_set_t {
+    // SAFETY: all-zero bytes are an empty set, a plain C struct.
+    let mut set = unsafe { std::mem::zeroed() };
+    // SAFETY: the call writes at most as many bytes as `set` has.
+    unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) };
+    set
+}
+
+/// Only a matter of speed: refused for an empty set, and then nothing changes.
+fn run_on(processors: &libc::cpu_set_t) {
+    // SAFETY: the call reads as many bytes as a set has.
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), processors) };
 }
 
 /// A thread that kills a victim which does not come to its next stop.
