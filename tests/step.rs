@@ -13,10 +13,14 @@ mod aftermath;
 mod common;
 #[path = "step/file_system.rs"]
 mod file_system;
+#[path = "step/locks.rs"]
+mod locks;
 #[path = "step/meet.rs"]
 mod meet;
 #[path = "step/names.rs"]
 mod names;
+#[path = "step/peek.rs"]
+mod peek;
 #[path = "step/scenarios.rs"]
 mod scenarios;
 #[path = "step/victim.rs"]
@@ -26,7 +30,6 @@ use aftermath::{left_behind, next_user};
 use common::{Dir, times};
 use memlane::Persistence;
 use memlane_crash::{Explore, Report, Verdict, may_trace};
-use names::PAIRS;
 use scenarios::{OPERATIONS, Operation, Run};
 use std::process::ExitCode;
 
@@ -67,10 +70,8 @@ fn main() -> ExitCode {
         println!("{report}");
         total.add(report);
     }
-    for pair in PAIRS.iter().filter(|pair| !failpoints && pair.title().contains(&wanted)) {
-        let report = meet_everywhere(&pair.title(), own, &|dir, run| pair.run(dir, run));
-        println!("{report}");
-        total.add(report);
+    if !failpoints {
+        meetings(&wanted, own, &mut total);
     }
     println!("{}", total.summary());
     if total.violations.is_empty() && total.kills + total.schedules > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -94,15 +95,25 @@ fn die(operation: &Operation, persistence: Persistence, own: bool) -> Report {
     }
 }
 
-/// Stops a victim at its points, while another operation runs.
-fn meet_everywhere(title: &str, own: bool, meeting: &dyn Fn(&Dir, &mut Run)) -> Report {
-    let scenario = |run: &mut memlane_crash::Run| {
-        let (number, persistence) = (run.number(), Persistence::UntilLastUser);
-        without_leaks(own, |dir| meeting(dir, &mut Run { run, persistence, number }))
-    };
+/// Stops victims at their points, while another operation runs.
+fn meetings(wanted: &str, own: bool, total: &mut Report) {
     let all = times(0, 1) == 1;
-    let explore = Explore::new(title).at_most(if all { usize::MAX } else { SOME });
-    explore.further(times(0, MORE) as usize).schedules(&scenario)
+    // What was walked through last: most pairs have their first operation in common with the pair before.
+    let mut walked: Option<(String, Report)> = None;
+    for meeting in names::meetings().chain(locks::meetings()).filter(|meeting| meeting.title.contains(wanted)) {
+        let scenario = |run: &mut memlane_crash::Run| {
+            let (number, persistence) = (run.number(), Persistence::UntilLastUser);
+            without_leaks(own, |dir| (meeting.run)(dir, &mut Run { run, persistence, number }))
+        };
+        let mut explore = Explore::new(&meeting.title).at_most(if all { usize::MAX } else { SOME });
+        if let Some((_, report)) = walked.as_ref().filter(|(first, _)| *first == meeting.first) {
+            explore = explore.at_points_of(report);
+        }
+        let report = explore.further(times(0, MORE) as usize).schedules(&scenario);
+        println!("{report}");
+        total.add(report.clone());
+        walked = Some((meeting.first, report));
+    }
 }
 
 /// Does something in a fresh directory, after which no memory may be missing.

@@ -2,7 +2,8 @@
 
 use crate::aftermath::{Expected, next_user, works_or_is_retired};
 use crate::common::Dir;
-use crate::meet::meet;
+use crate::meet::Outcome::{self, Closed, Created, Exists, Missing, Opened, Removed, TakenOver};
+use crate::meet::{Meeting, Pair, assert_allowed, meet};
 use crate::scenarios::{Run, make_dead, orphan};
 use crate::victim::{OBJECT, Shared, create, table};
 use memlane::{Error, Listed, Name, Options, Origin, Persistence, Segment, gc, list, remove, retire};
@@ -23,91 +24,53 @@ enum World {
 }
 use World::{Dead, Nothing, Orphan, Ours};
 
-/// What came of one operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    Created,
-    TakenOver,
-    Opened,
-    Exists,
-    Missing,
-    Removed,
-    Closed,
-}
-use Outcome::{Closed, Created, Exists, Missing, Opened, Removed, TakenOver};
-
-const OUTCOMES: [Outcome; 7] = [Created, TakenOver, Opened, Exists, Missing, Removed, Closed];
-
-impl Outcome {
-    /// As an exit code.
-    pub fn code(self) -> u8 {
-        self as u8 + 1
-    }
-
-    fn from_code(code: i32) -> Option<Self> {
-        OUTCOMES.into_iter().find(|outcome| i32::from(outcome.code()) == code)
-    }
-}
-
-/// Two operations on the name, and what may come of them: what comes of one after the other, in either order.
-pub struct Pair {
-    world: World,
-    a: &'static str,
-    b: &'static str,
-    allowed: &'static [(Outcome, Outcome)],
-}
-
-const fn pair(world: World, a: &'static str, b: &'static str, allowed: &'static [(Outcome, Outcome)]) -> Pair {
-    Pair { world, a, b, allowed }
-}
-
-pub const PAIRS: [Pair; 46] = [
-    pair(Nothing, "create", "create", &[(Created, Exists), (Exists, Created)]),
-    pair(Nothing, "create", "open", &[(Created, Opened), (Created, Missing)]),
-    pair(Nothing, "create", "open or create", &[(Created, Opened), (Exists, Created)]),
-    pair(Nothing, "create", "remove", &[(Created, Removed), (Created, Missing)]),
-    pair(Nothing, "create", "retire", &[(Created, Removed), (Created, Missing)]),
-    pair(Nothing, "create", "gc", &[(Created, Missing)]),
-    pair(Dead, "create", "create", &[(Created, Exists), (Exists, Created)]),
-    pair(Dead, "create", "open", &[(Created, Opened), (Created, Missing)]),
-    pair(Dead, "create", "gc", &[(Created, Removed), (Created, Missing)]),
-    pair(Orphan, "create", "create", &[(TakenOver, Exists), (Exists, TakenOver)]),
-    pair(Orphan, "create", "open", &[(TakenOver, Opened)]),
-    pair(Orphan, "create", "close", &[(TakenOver, Closed), (Created, Closed)]),
-    pair(Orphan, "create", "remove", &[(TakenOver, Removed), (Created, Removed)]),
-    pair(Orphan, "create", "retire", &[(TakenOver, Removed), (Created, Removed)]),
-    pair(Orphan, "create", "gc", &[(TakenOver, Missing)]),
-    pair(Nothing, "open", "create", &[(Opened, Created), (Missing, Created)]),
-    pair(Dead, "open", "create", &[(Opened, Created), (Missing, Created)]),
-    pair(Dead, "open", "gc", &[(Missing, Removed), (Missing, Missing)]),
-    pair(Ours, "open", "remove", &[(Opened, Removed), (Missing, Removed)]),
-    pair(Ours, "open", "retire", &[(Opened, Removed), (Missing, Removed)]),
-    pair(Ours, "open", "close", &[(Opened, Closed), (Missing, Closed)]),
-    pair(Ours, "open", "gc", &[(Opened, Missing)]),
-    pair(Orphan, "open", "create", &[(Opened, TakenOver)]),
-    pair(Nothing, "open or create", "open or create", &[(Created, Opened), (Opened, Created)]),
-    pair(Ours, "open or create", "close", &[(Opened, Closed), (Created, Closed)]),
-    pair(Nothing, "wait for", "create", &[(Opened, Created), (Missing, Created)]),
-    pair(Ours, "close", "close", &[(Closed, Closed)]),
-    pair(Ours, "close", "create", &[(Closed, Exists)]),
-    pair(Nothing, "close the last", "open", &[(Closed, Opened), (Closed, Missing)]),
-    pair(Nothing, "close the last", "create", &[(Closed, Exists), (Closed, Created)]),
-    pair(Nothing, "close the last", "remove", &[(Closed, Removed), (Closed, Missing)]),
-    pair(Nothing, "close the last", "retire", &[(Closed, Removed), (Closed, Missing)]),
-    pair(Nothing, "close the last", "gc", &[(Closed, Missing)]),
-    pair(Ours, "remove", "remove", &[(Removed, Missing), (Missing, Removed)]),
-    pair(Ours, "remove", "create", &[(Removed, Exists), (Removed, Created)]),
-    pair(Ours, "remove", "open", &[(Removed, Opened), (Removed, Missing)]),
-    pair(Ours, "remove", "retire", &[(Removed, Missing), (Missing, Removed)]),
-    pair(Ours, "remove", "close", &[(Removed, Closed), (Missing, Closed)]),
-    pair(Ours, "retire", "retire", &[(Removed, Missing), (Missing, Removed)]),
-    pair(Ours, "retire", "create", &[(Removed, Exists), (Removed, Created)]),
-    pair(Ours, "retire", "open", &[(Removed, Opened), (Removed, Missing)]),
-    pair(Ours, "retire", "gc", &[(Removed, Missing)]),
-    pair(Dead, "gc", "create", &[(Removed, Created), (Missing, Created)]),
-    pair(Dead, "gc", "open", &[(Removed, Missing), (Missing, Missing)]),
-    pair(Dead, "gc", "gc", &[(Removed, Missing), (Missing, Removed)]),
-    pair(Ours, "gc", "close", &[(Missing, Closed)]),
+const PAIRS: [(World, &str, &str, &[Pair]); 46] = [
+    (Nothing, "create", "create", &[(Created, Exists), (Exists, Created)]),
+    (Nothing, "create", "open", &[(Created, Opened), (Created, Missing)]),
+    (Nothing, "create", "open or create", &[(Created, Opened), (Exists, Created)]),
+    (Nothing, "create", "remove", &[(Created, Removed), (Created, Missing)]),
+    (Nothing, "create", "retire", &[(Created, Removed), (Created, Missing)]),
+    (Nothing, "create", "gc", &[(Created, Missing)]),
+    (Dead, "create", "create", &[(Created, Exists), (Exists, Created)]),
+    (Dead, "create", "open", &[(Created, Opened), (Created, Missing)]),
+    (Dead, "create", "gc", &[(Created, Removed), (Created, Missing)]),
+    (Orphan, "create", "create", &[(TakenOver, Exists), (Exists, TakenOver)]),
+    (Orphan, "create", "open", &[(TakenOver, Opened)]),
+    (Orphan, "create", "close", &[(TakenOver, Closed), (Created, Closed)]),
+    (Orphan, "create", "remove", &[(TakenOver, Removed), (Created, Removed)]),
+    (Orphan, "create", "retire", &[(TakenOver, Removed), (Created, Removed)]),
+    (Orphan, "create", "gc", &[(TakenOver, Missing)]),
+    (Nothing, "open", "create", &[(Opened, Created), (Missing, Created)]),
+    (Dead, "open", "create", &[(Opened, Created), (Missing, Created)]),
+    (Dead, "open", "gc", &[(Missing, Removed), (Missing, Missing)]),
+    (Ours, "open", "remove", &[(Opened, Removed), (Missing, Removed)]),
+    (Ours, "open", "retire", &[(Opened, Removed), (Missing, Removed)]),
+    (Ours, "open", "close", &[(Opened, Closed), (Missing, Closed)]),
+    (Ours, "open", "gc", &[(Opened, Missing)]),
+    (Orphan, "open", "create", &[(Opened, TakenOver)]),
+    (Nothing, "open or create", "open or create", &[(Created, Opened), (Opened, Created)]),
+    (Ours, "open or create", "close", &[(Opened, Closed), (Created, Closed)]),
+    (Nothing, "wait for", "create", &[(Opened, Created), (Missing, Created)]),
+    (Ours, "close", "close", &[(Closed, Closed)]),
+    (Ours, "close", "create", &[(Closed, Exists)]),
+    (Nothing, "close the last", "open", &[(Closed, Opened), (Closed, Missing)]),
+    (Nothing, "close the last", "create", &[(Closed, Exists), (Closed, Created)]),
+    (Nothing, "close the last", "remove", &[(Closed, Removed), (Closed, Missing)]),
+    (Nothing, "close the last", "retire", &[(Closed, Removed), (Closed, Missing)]),
+    (Nothing, "close the last", "gc", &[(Closed, Missing)]),
+    (Ours, "remove", "remove", &[(Removed, Missing), (Missing, Removed)]),
+    (Ours, "remove", "create", &[(Removed, Exists), (Removed, Created)]),
+    (Ours, "remove", "open", &[(Removed, Opened), (Removed, Missing)]),
+    (Ours, "remove", "retire", &[(Removed, Missing), (Missing, Removed)]),
+    (Ours, "remove", "close", &[(Removed, Closed), (Missing, Closed)]),
+    (Ours, "retire", "retire", &[(Removed, Missing), (Missing, Removed)]),
+    (Ours, "retire", "create", &[(Removed, Exists), (Removed, Created)]),
+    (Ours, "retire", "open", &[(Removed, Opened), (Removed, Missing)]),
+    (Ours, "retire", "gc", &[(Removed, Missing)]),
+    (Dead, "gc", "create", &[(Removed, Created), (Missing, Created)]),
+    (Dead, "gc", "open", &[(Removed, Missing), (Missing, Missing)]),
+    (Dead, "gc", "gc", &[(Removed, Missing), (Missing, Removed)]),
+    (Ours, "gc", "close", &[(Missing, Closed)]),
 ];
 
 /// One operation on the name, as both sides do it; `handle` is what it closes.
@@ -156,57 +119,58 @@ fn collect(directory: &Path, name: &Name) -> Result<(), Error> {
     if reclaimed.is_empty() { Err(Error::NotFound { name: name.to_string() }) } else { Ok(()) }
 }
 
-impl Pair {
-    pub fn title(&self) -> String {
-        format!("{} | {} ({:?})", self.a, self.b, self.world).to_lowercase()
-    }
+pub fn meetings() -> impl Iterator<Item = Meeting> {
+    PAIRS.into_iter().map(|(world, a, b, allowed)| Meeting {
+        first: format!("{a}, {world:?}").to_lowercase(),
+        title: format!("{a} | {b} ({world:?})").to_lowercase(),
+        run: Box::new(move |dir, run| run_pair(world, a, b, allowed, dir, run)),
+    })
+}
 
-    pub fn run(&self, dir: &Dir, run: &mut Run) {
-        let mut ours = match self.world {
-            Nothing => None,
-            Dead => {
-                make_dead(dir);
-                None
-            }
-            Ours => Some(create(dir.name(OBJECT), Persistence::UntilLastUser).expect("a fresh object")),
-            Orphan => Some(orphan::<Shared>(dir, |shared| shared.table = table())),
-        };
-        let closes = if self.b == "close" { ours.take() } else { None };
-        let mut seen = Vec::new();
-        let waits = || File::open(dir.path()).expect("the directory").try_lock().is_err();
-        let b = || attempt(dir.path(), self.b, closes);
-        let mut look = || seen = list(Some(dir.path())).expect("a list");
-        let (code, (b, theirs)) = meet(dir, run, &format!("attempt {}", self.a), &waits, b, &mut look);
-        let a = Outcome::from_code(code).unwrap_or_else(|| panic!("the victim failed with {code}"));
-        assert!(self.allowed.contains(&(a, b)), "{} came to {a:?}, {} to {b:?}", self.a, self.b);
-        let handles: Vec<_> = ours.into_iter().chain(theirs).collect();
-        self.names_lead_to_the_living(a, b, &handles, &seen);
-        for handle in &handles {
-            works_or_is_retired(handle);
+fn run_pair(world: World, a: &str, b: &str, allowed: &[Pair], dir: &Dir, run: &mut Run) {
+    let mut ours = match world {
+        Nothing => None,
+        Dead => {
+            make_dead(dir);
+            None
         }
-        drop(handles);
-        assert_eq!(dir.files(), Vec::<String>::new(), "the last user leaves the name");
-        next_user(dir, Expected::ObjectOrNothing, 0, run.number % 2 == 1);
+        Ours => Some(create(dir.name(OBJECT), Persistence::UntilLastUser).expect("a fresh object")),
+        Orphan => Some(orphan::<Shared>(dir, |shared| shared.table = table())),
+    };
+    let closes = if b == "close" { ours.take() } else { None };
+    let mut seen = Vec::new();
+    let waits = || File::open(dir.path()).expect("the directory").try_lock().is_err();
+    let other = || attempt(dir.path(), b, closes);
+    let mut look = || seen = list(Some(dir.path())).expect("a list");
+    let (first, (second, theirs)) = meet(dir, run, a, &|| false, &waits, other, &mut look);
+    assert_allowed(allowed, (first, second));
+    let handles: Vec<_> = ours.into_iter().chain(theirs).collect();
+    names_lead_to_the_living([(a, first), (b, second)], &handles, &seen);
+    for handle in &handles {
+        works_or_is_retired(handle);
     }
+    drop(handles);
+    assert_eq!(dir.files(), Vec::<String>::new(), "the last user leaves the name");
+    next_user(dir, Expected::ObjectOrNothing, 0, run.number % 2 == 1);
+}
 
-    /// What was listed when both had done, and still held what they had got.
-    fn names_lead_to_the_living(&self, a: Outcome, b: Outcome, ours: &[Segment<Shared>], seen: &[Listed]) {
-        let this_process = std::process::id();
-        let users = |mine: bool| {
-            let users = seen.iter().flat_map(|object| &object.users);
-            users.filter(|user| (user.pid == this_process) == mine).count()
-        };
-        let theirs = usize::from(matches!(a, Created | TakenOver | Opened));
-        let took = |outcome, act| outcome == Removed && act != "gc";
-        assert!(seen.len() <= 1 && seen.iter().all(|object| object.in_use && object.problem.is_none()), "{seen:?}");
-        if !took(a, self.a) && !took(b, self.b) {
-            assert_eq!((users(true), users(false)), (ours.len(), theirs), "a user's object lost its name: {seen:?}");
-        } else {
-            assert!(users(true) <= ours.len() && users(false) <= theirs, "{seen:?}");
-        }
-        if (took(a, self.a) && self.a == "retire") || (took(b, self.b) && self.b == "retire") {
-            let living = ours.iter().filter(|handle| !handle.region().is_retired()).count();
-            assert_eq!(living, users(true), "whose name is gone is told so: {seen:?}");
-        }
+/// `seen` was listed when both had done, and still held what they had got; `ours` is what this process holds.
+fn names_lead_to_the_living(done: [(&str, Outcome); 2], ours: &[Segment<Shared>], seen: &[Listed]) {
+    let this_process = std::process::id();
+    let users = |mine: bool| {
+        let users = seen.iter().flat_map(|object| &object.users);
+        users.filter(|user| (user.pid == this_process) == mine).count()
+    };
+    let theirs = usize::from(matches!(done[0].1, Created | TakenOver | Opened));
+    let took = |act| done.contains(&(act, Removed));
+    assert!(seen.len() <= 1 && seen.iter().all(|object| object.in_use && object.problem.is_none()), "{seen:?}");
+    if took("remove") || took("retire") {
+        assert!(users(true) <= ours.len() && users(false) <= theirs, "{seen:?}");
+    } else {
+        assert_eq!((users(true), users(false)), (ours.len(), theirs), "a user's object lost its name: {seen:?}");
+    }
+    if took("retire") {
+        let living = ours.iter().filter(|handle| !handle.region().is_retired()).count();
+        assert_eq!(living, users(true), "whose name is gone is told so: {seen:?}");
     }
 }

@@ -3,11 +3,10 @@
 use crate::aftermath::Expected::{self, Object, ObjectOrNothing, ObjectOrOther};
 use crate::aftermath::{next_user, works, works_or_is_retired};
 use crate::common::Dir;
+use crate::peek::{condition_is_awaited, lock_is_awaited};
 use crate::victim::{OBJECT, PATIENCE, Shared, command, create};
 use memlane::{LockError, Locked, Mutex, Options, Persistence, Segment, Shareable, Until, WaitError};
 use memlane_crash::{End, Event, Files};
-use std::mem::offset_of;
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 pub struct Operation {
@@ -169,29 +168,7 @@ fn collect(dir: &Dir, run: &mut Run) {
     next_user(dir, ObjectOrNothing, 0, run.number % 2 == 1);
 }
 
-/// The 32 bits at `offset` of the shared value.
-fn peek(dir: &Dir, offset: usize) -> u32 {
-    let file = std::fs::File::open(dir.path().join(OBJECT)).expect("the object");
-    let read = |offset: u64| {
-        let mut word = [0; 4];
-        file.read_exact_at(&mut word, offset).expect("bytes of the object");
-        u32::from_ne_bytes(word)
-    };
-    const DATA_OFFSET: u64 = 40;
-    read(u64::from(read(DATA_OFFSET)) + offset as u64)
-}
-
-/// Whether somebody sleeps, or is about to, for the lock.
-fn lock_is_awaited(dir: &Dir) -> bool {
-    peek(dir, offset_of!(Shared, state)) & 1 << 31 != 0
-}
-
-/// Whether somebody sleeps, or is about to, for the condition.
-fn condition_is_awaited(dir: &Dir) -> bool {
-    peek(dir, offset_of!(Shared, changed)) & 1 != 0
-}
-
-fn wait_until(mut done: impl FnMut() -> bool) {
+pub fn wait_until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < PATIENCE, "it hangs");
@@ -200,7 +177,7 @@ fn wait_until(mut done: impl FnMut() -> bool) {
 }
 
 /// Waits with a timeout that is out of reach, so that it is not the timeout that ends the wait.
-fn in_time<T>(wait: impl FnOnce(Duration) -> T) -> T {
+pub fn in_time<T>(wait: impl FnOnce(Duration) -> T) -> T {
     let start = Instant::now();
     let result = wait(PATIENCE * 2);
     assert!(start.elapsed() < PATIENCE, "it hung until its time was over");
@@ -220,17 +197,21 @@ fn lock_contended(dir: &Dir, run: &mut Run) {
     after(dir, run, &ours);
 }
 
-/// The last holder left the data half-changed.
-fn after_a_dead_holder(dir: &Dir, run: &mut Run, act: &str) {
-    let ours = object(dir, run);
-    let holder = Segment::<Shared>::open(dir.name(OBJECT)).expect("the same object");
-    // A thread of its own, because a thread remembers what it locked. Detaching is a death to all others.
+/// A holder dies and leaves the data half-changed: detaching is a death to all others.
+pub fn half_change(dir: &Dir) {
+    let holder = Segment::<Shared>::open(dir.name(OBJECT)).expect("the object");
+    // A thread of its own, because a thread remembers what it locked.
     let locked = std::thread::spawn(move || {
         let mut state = holder.state.lock(&holder).expect("the lock").or_repair(|_| ());
         state.a += 1;
         std::mem::forget(state);
     });
     locked.join().expect("no panic");
+}
+
+fn after_a_dead_holder(dir: &Dir, run: &mut Run, act: &str) {
+    let ours = object(dir, run);
+    half_change(dir);
     run.die(dir, act, &mut quietly);
     after(dir, run, &ours);
 }
@@ -293,7 +274,7 @@ fn notify(dir: &Dir, run: &mut Run, act: &str) {
 }
 
 /// We notify as soon as the victim sleeps.
-fn wait_until_notified(dir: &Dir, run: &mut Run) {
+pub fn wait_until_notified(dir: &Dir, run: &mut Run) {
     let ours = object(dir, run);
     let mut notified = false;
     run.die(dir, "wait", &mut |_| {

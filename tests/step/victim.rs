@@ -1,7 +1,8 @@
 //! The operations, as the victim does them: it prepares, stops, acts, and stops again.
 
 use crate::common::Dir;
-use crate::names::{Outcome, attempt};
+use crate::meet::Outcome;
+use crate::{locks, names};
 use memlane::{
     Condvar, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Segment, Shareable, ToName, Until,
 };
@@ -20,6 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 #[repr(C)]
 pub struct Shared {
     pub changed: Condvar,
+    pub second: Mutex<u64>,
     /// Notified inside critical sections, so that there is a failpoint between two changes of the data.
     between: Condvar,
     pub state: Mutex<State>,
@@ -95,12 +97,16 @@ pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
 
 fn attempted(operation: &str) -> Outcome {
     let directory = std::env::var_os("MEMLANE_DIR").expect("the parent says where");
+    if locks::is_act(operation) {
+        let shared = open();
+        return operate(|| locks::attempt(&shared, operation));
+    }
     let handle = match operation {
         "close" => Some(open()),
         "close the last" => Some(create(OBJECT, Persistence::UntilLastUser).expect("an object")),
         _ => None,
     };
-    operate(|| attempt(Path::new(&directory), operation, handle)).0
+    operate(|| names::attempt(Path::new(&directory), operation, handle)).0
 }
 
 fn act_on(operation: &str, shared: &Segment<Shared>) {

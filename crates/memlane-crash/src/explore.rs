@@ -61,12 +61,23 @@ pub(crate) struct Found {
     pub(crate) changes: Vec<Change>,
 }
 
+/// What one walk through an operation found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Points {
+    /// Where bytes had changed or a system call had ended.
+    changed: Vec<Found>,
+    /// All others, with the number of the instruction.
+    between: Vec<(Point, u64)>,
+}
+
 /// What is done at the points of one run.
 enum Mode<'a> {
     /// Single-stepped to the end; wherever a death would leave something new, this looks at a copy of what it leaves.
     Looked(&'a (dyn Fn(&Path) -> Verdict + Sync)),
     /// Single-stepped to the end, then the other operation: finds the points of the schedules.
     Walked,
+    /// Not disturbed, then the other operation.
+    Whole,
     /// `kill -9` at this point.
     Killed(Found),
     /// Stopped at this point while the other operation runs.
@@ -80,8 +91,7 @@ pub struct Run<'a> {
     mode: Mode<'a>,
     number: usize,
     steps: u64,
-    points: Vec<Found>,
-    between: Vec<(Point, u64)>,
+    points: Points,
     violations: Vec<Violation>,
     snapshot: Option<Snapshot>,
     end: Option<End>,
@@ -99,13 +109,14 @@ pub struct Explore {
     title: String,
     further: usize,
     at_most: usize,
+    points: Option<Points>,
 }
 
 impl Explore {
     /// An operation with this title, at every point that changed watched bytes or ended a system call.
     #[must_use]
     pub fn new(title: impl Into<String>) -> Self {
-        Self { title: title.into(), further: 0, at_most: usize::MAX }
+        Self { title: title.into(), further: 0, at_most: usize::MAX, points: None }
     }
 
     /// Kills and stops it also at up to so many instructions between the points, evenly spread; `usize::MAX` for all.
@@ -119,6 +130,14 @@ impl Explore {
     #[must_use]
     pub fn at_most(mut self, at_most: usize) -> Self {
         self.at_most = at_most;
+        self
+    }
+
+    /// Takes the points that an exploration of the same operation in the same world has found, for another operation
+    /// to meet it there, instead of finding them again.
+    #[must_use]
+    pub fn at_points_of(mut self, report: &Report) -> Self {
+        self.points = Some(report.found.clone());
         self
     }
 
@@ -145,15 +164,17 @@ impl Explore {
     fn explore(&self, scenario: &dyn Fn(&mut Run) -> Verdict, walk: Mode) -> Report {
         let (start, mut report) = (Instant::now(), Report::new(&self.title));
         let schedules = matches!(walk, Mode::Walked);
-        let mut walk = Run::new(walk, 0);
+        let mut walk = Run::new(if self.points.is_some() { Mode::Whole } else { walk }, 0);
         let said = walk.judge(scenario);
         report.violations.append(&mut walk.violations);
         report.violations.extend(said);
-        (report.steps, report.points) = (walk.steps, walk.points.len());
+        report.found = self.points.clone().unwrap_or(walk.points);
+        (report.steps, report.points) = (walk.steps, report.found.changed.len());
         report.schedules = usize::from(schedules);
-        let further = spread(walk.between, self.further);
-        let further = further.map(|(point, step)| Found { point, step, changes: Vec::new() });
-        for (number, found) in spread(walk.points, self.at_most).chain(further).enumerate() {
+        let further = spread(&report.found.between, self.further);
+        let further = further.map(|(point, step)| Found { point: *point, step: *step, changes: Vec::new() });
+        let chosen: Vec<_> = spread(&report.found.changed, self.at_most).cloned().chain(further).collect();
+        for (number, found) in chosen.into_iter().enumerate() {
             if report.violations.len() >= ENOUGH {
                 break;
             }
@@ -186,27 +207,14 @@ impl Explore {
 }
 
 /// At most `most` of them, evenly spread.
-fn spread<T>(all: Vec<T>, most: usize) -> impl Iterator<Item = T> {
+fn spread<T>(all: &[T], most: usize) -> impl Iterator<Item = &T> {
     let (count, most) = (all.len(), most.min(all.len()));
-    let mut index = 0;
-    all.into_iter().filter(move |_| {
-        index += 1;
-        (index - 1) * most % count < most
-    })
+    all.iter().enumerate().filter(move |(index, _)| index * most % count < most).map(|(_, one)| one)
 }
 
 impl<'a> Run<'a> {
     fn new(mode: Mode<'a>, number: usize) -> Self {
-        Self {
-            mode,
-            number,
-            steps: 0,
-            points: Vec::new(),
-            between: Vec::new(),
-            violations: Vec::new(),
-            snapshot: None,
-            end: None,
-        }
+        Self { mode, number, steps: 0, points: Points::default(), violations: Vec::new(), snapshot: None, end: None }
     }
 
     /// Counts the runs of one exploration, for scenarios with variants.
@@ -218,7 +226,7 @@ impl<'a> Run<'a> {
     fn judge(&mut self, scenario: &dyn Fn(&mut Run) -> Verdict) -> Option<Violation> {
         let said = caught(|| scenario(self))?;
         let moment = match self.mode {
-            Mode::Looked(_) | Mode::Walked => Moment::Whole,
+            Mode::Looked(_) | Mode::Walked | Mode::Whole => Moment::Whole,
             Mode::Killed(_) => Moment::Killed,
             Mode::Stopped(_) => Moment::Stopped,
             Mode::Failpoint(_, number) => Moment::Failpoint(number),
@@ -253,9 +261,9 @@ impl<'a> Run<'a> {
         let done = match &self.mode {
             Mode::Looked(_) | Mode::Walked => self.step_through(&victim, files, on).map(|()| true),
             Mode::Killed(found) | Mode::Stopped(found) => self.run_to(&victim, found.point, on),
-            Mode::Failpoint(..) => to_its_end(&victim, on),
+            Mode::Whole | Mode::Failpoint(..) => to_its_end(&victim, on),
         }?;
-        if matches!(self.mode, Mode::Walked | Mode::Stopped(_)) {
+        if matches!(self.mode, Mode::Walked | Mode::Whole | Mode::Stopped(_)) {
             return self.take_turns(&victim, done, on);
         }
         victim.kill();
@@ -303,7 +311,7 @@ impl<'a> Run<'a> {
             let mut changes = if called { watch.refresh()? } else { Vec::new() };
             changes.append(&mut watch.changes());
             if !called && changes.is_empty() {
-                self.between.push((point, self.steps));
+                self.points.between.push((point, self.steps));
                 continue;
             }
             drop(close); // what starts threads must not keep them close
@@ -328,7 +336,7 @@ impl<'a> Run<'a> {
                 self.violations.push(Violation::new(Moment::Copied, said, Some(&found), Some(&snapshot)));
             }
         }
-        self.points.push(found);
+        self.points.changed.push(found);
         Ok(())
     }
 

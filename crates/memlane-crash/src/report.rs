@@ -1,6 +1,6 @@
 //! What was explored and what was found, for people.
 
-use crate::explore::{Found, Point};
+use crate::explore::{Found, Point, Points};
 use crate::place::{Frame, Snapshot};
 use crate::watch::Change;
 use std::fmt;
@@ -26,6 +26,7 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// How long it took.
     pub elapsed: Duration,
+    pub(crate) found: Points,
 }
 
 impl Report {
@@ -92,7 +93,7 @@ impl fmt::Display for Moment {
             Self::Killed => f.write_str("killed"),
             Self::Stopped => f.write_str("stopped while the other operation ran"),
             Self::Failpoint(number) => write!(f, "killed at failpoint {number}"),
-            Self::Whole => f.write_str("single-stepped to its end"),
+            Self::Whole => f.write_str("not disturbed before its end"),
         }
     }
 }
