@@ -26,7 +26,7 @@ enum World {
 }
 use World::{Dirty, Takers, Unlocked};
 
-const PAIRS: [(World, &str, &str, &[Pair]); 24] = [
+const PAIRS: &[(World, &str, &str, &[Pair])] = &[
     (Unlocked, "count", "count", &[(Done, Done)]),
     (Unlocked, "count", "try to count", &[(Done, Done), (Done, Held)]),
     (Unlocked, "count", "count for a while", &[(Done, Done), (Done, Held)]),
@@ -141,7 +141,7 @@ fn taken(shared: &Segment<Shared>, count: u64) -> Outcome {
 }
 
 pub fn meetings() -> impl Iterator<Item = Meeting> {
-    PAIRS.into_iter().map(|(world, a, b, allowed)| Meeting {
+    PAIRS.iter().map(|&(world, a, b, allowed)| Meeting {
         first: format!("{a}, {world:?}").to_lowercase(),
         title: format!("{a} | {b} ({world:?})").to_lowercase(),
         run: Box::new(move |dir, run| run_pair(world, a, b, allowed, dir, run)),

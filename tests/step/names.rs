@@ -4,10 +4,10 @@ use crate::aftermath::{Expected, next_user, works_or_is_retired};
 use crate::common::Dir;
 use crate::meet::Outcome::{self, Closed, Created, Exists, Missing, Opened, Removed, TakenOver};
 use crate::meet::{Meeting, Pair, assert_allowed, meet};
+use crate::peek::directory_is_locked;
 use crate::scenarios::{Run, make_dead, orphan};
 use crate::victim::{OBJECT, Shared, create, table};
 use memlane::{Error, Listed, Name, Options, Origin, Persistence, Segment, gc, list, remove, retire};
-use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ enum World {
 }
 use World::{Dead, Nothing, Orphan, Ours};
 
-const PAIRS: [(World, &str, &str, &[Pair]); 46] = [
+const PAIRS: &[(World, &str, &str, &[Pair])] = &[
     (Nothing, "create", "create", &[(Created, Exists), (Exists, Created)]),
     (Nothing, "create", "open", &[(Created, Opened), (Created, Missing)]),
     (Nothing, "create", "open or create", &[(Created, Opened), (Exists, Created)]),
@@ -120,7 +120,7 @@ fn collect(directory: &Path, name: &Name) -> Result<(), Error> {
 }
 
 pub fn meetings() -> impl Iterator<Item = Meeting> {
-    PAIRS.into_iter().map(|(world, a, b, allowed)| Meeting {
+    PAIRS.iter().map(|&(world, a, b, allowed)| Meeting {
         first: format!("{a}, {world:?}").to_lowercase(),
         title: format!("{a} | {b} ({world:?})").to_lowercase(),
         run: Box::new(move |dir, run| run_pair(world, a, b, allowed, dir, run)),
@@ -139,7 +139,7 @@ fn run_pair(world: World, a: &str, b: &str, allowed: &[Pair], dir: &Dir, run: &m
     };
     let closes = if b == "close" { ours.take() } else { None };
     let mut seen = Vec::new();
-    let waits = || File::open(dir.path()).expect("the directory").try_lock().is_err();
+    let waits = || directory_is_locked(dir);
     let other = || attempt(dir.path(), b, closes);
     let mut look = || seen = list(Some(dir.path())).expect("a list");
     let (first, (second, theirs)) = meet(dir, run, a, &|| false, &waits, other, &mut look);

@@ -3,6 +3,7 @@
 use crate::common::Dir;
 use crate::victim::{OBJECT, Shared, State};
 use memlane::Mutex;
+use std::fs::File;
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
 
@@ -14,7 +15,7 @@ const OWNER: u32 = 0xffff;
 
 /// The 32 bits at `offset` of the shared value.
 fn peek(dir: &Dir, offset: usize) -> u32 {
-    let file = std::fs::File::open(dir.path().join(OBJECT)).expect("the object");
+    let file = File::open(dir.path().join(OBJECT)).expect("the object");
     let read = |offset: u64| {
         let mut word = [0; 4];
         file.read_exact_at(&mut word, offset).expect("bytes of the object");
@@ -22,6 +23,11 @@ fn peek(dir: &Dir, offset: usize) -> u32 {
     };
     const DATA_OFFSET: u64 = 40;
     read(u64::from(read(DATA_OFFSET)) + offset as u64)
+}
+
+/// Whether somebody holds the directory's lock.
+pub fn directory_is_locked(dir: &Dir) -> bool {
+    File::open(dir.path()).expect("the directory").try_lock().is_err()
 }
 
 /// Whether somebody holds the lock.

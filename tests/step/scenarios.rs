@@ -3,9 +3,9 @@
 use crate::aftermath::Expected::{self, Object, ObjectOrNothing, ObjectOrOther};
 use crate::aftermath::{next_user, works, works_or_is_retired};
 use crate::common::Dir;
-use crate::peek::{condition_is_awaited, lock_is_awaited};
-use crate::victim::{OBJECT, PATIENCE, Shared, command, create};
-use memlane::{LockError, Locked, Mutex, Options, Persistence, Segment, Shareable, Until, WaitError};
+use crate::peek::{condition_is_awaited, directory_is_locked, lock_is_awaited};
+use crate::victim::{Cell, OBJECT, PATIENCE, PLACE, RAW, Shared, command, create, place};
+use memlane::{LockError, Locked, Mutex, Options, Persistence, Segment, Shareable, SharedMemory, Until, WaitError};
 use memlane_crash::{End, Event, Files};
 use std::time::{Duration, Instant};
 
@@ -47,27 +47,42 @@ const fn operation(
     Operation { title, persistences, expected, scenario }
 }
 
-pub const OPERATIONS: [Operation; 21] = [
+pub const OPERATIONS: &[Operation] = &[
     operation("create", BOTH, ObjectOrNothing, |dir, run| alone(dir, run, "create")),
     operation("create in place of a dead one", BOTH, ObjectOrNothing, create_in_place_of_a_dead_one),
     operation("create, taking over an orphan", UNTIL_LAST_USER, Object, take_over),
     operation("create, retiring an orphan of another type", UNTIL_LAST_USER, ObjectOrOther, retire_an_orphan),
     operation("open", BOTH, Object, |dir, run| beside_us(dir, run, "open")),
+    operation("open or create, with nothing there", UNTIL_LAST_USER, ObjectOrNothing, |dir, run| {
+        alone(dir, run, "open or create")
+    }),
+    operation("wait for an object", UNTIL_LAST_USER, ObjectOrNothing, wait_until_created),
+    operation("open for reading", BOTH, Object, |dir, run| beside_us(dir, run, "read")),
+    operation("list, space", UNTIL_LAST_USER, Object, |dir, run| beside_us(dir, run, "list")),
+    operation("create, map and write raw bytes", UNTIL_LAST_USER, ObjectOrOther, create_raw),
+    operation("open, map, write, place, find raw bytes", UNTIL_LAST_USER, ObjectOrOther, use_raw),
     operation("open what nobody uses", &[Persistence::Keep], Object, open_what_nobody_uses),
     operation("close, while others use it", BOTH, Object, |dir, run| beside_us(dir, run, "close")),
     operation("close by the last user", BOTH, ObjectOrNothing, |dir, run| alone(dir, run, "close the last")),
     operation("remove", BOTH, ObjectOrNothing, |dir, run| take_away(dir, run, "remove")),
+    operation("remove the name of one's own", BOTH, ObjectOrNothing, |dir, run| take_away(dir, run, "remove the name")),
+    operation("retire, while another waits", BOTH, ObjectOrNothing, retire_while_another_waits),
     operation("retire", BOTH, ObjectOrNothing, |dir, run| take_away(dir, run, "retire")),
     operation("gc", UNTIL_LAST_USER, ObjectOrNothing, collect),
     operation("lock", BOTH, Object, |dir, run| beside_us(dir, run, "lock")),
     operation("lock, contended", BOTH, Object, lock_contended),
+    operation("lock, held until the time is over", BOTH, Object, |dir, run| lock_held(dir, run, "lock in vain")),
+    operation("try to lock, held", BOTH, Object, |dir, run| lock_held(dir, run, "try to lock")),
+    operation("lock two", BOTH, Object, |dir, run| beside_us(dir, run, "lock both")),
     operation("lock after a dead holder", BOTH, Object, |dir, run| after_a_dead_holder(dir, run, "lock")),
     operation("unlock", BOTH, Object, |dir, run| beside_us(dir, run, "unlock")),
+    operation("unlock, repaired", BOTH, Object, |dir, run| after_a_dead_holder(dir, run, "unlock repaired")),
     operation("unlock, unrepaired", BOTH, Object, |dir, run| after_a_dead_holder(dir, run, "unlock unrepaired")),
     operation("unlock, while another waits", BOTH, Object, unlock_while_another_waits),
     operation("notify one", BOTH, Object, |dir, run| notify(dir, run, "notify one")),
     operation("notify all", BOTH, Object, |dir, run| notify(dir, run, "notify all")),
-    operation("wait until notified", BOTH, Object, wait_until_notified),
+    operation("wait until notified", BOTH, Object, |dir, run| wait_until_notified(dir, run, "wait")),
+    operation("wait once", BOTH, Object, |dir, run| wait_until_notified(dir, run, "wait once")),
     operation("wait until the time is over", BOTH, Object, |dir, run| beside_us(dir, run, "wait in vain")),
 ];
 
@@ -153,9 +168,70 @@ fn take_away(dir: &Dir, run: &mut Run, act: &str) {
     run.die(dir, act, &mut quietly);
     let retired = works_or_is_retired(&ours);
     assert!(act == "retire" || !retired, "a removed object goes on to work");
-    assert!(act == "remove" || retired || dir.files() == [OBJECT], "the name went before its users were told");
+    assert!(act != "retire" || retired || dir.files() == [OBJECT], "the name went before its users were told");
     next_user(dir, ObjectOrNothing, 1, run.number % 2 == 1);
     assert_eq!(works_or_is_retired(&ours), retired);
+}
+
+/// Somebody who sleeps is told, or else can be notified.
+fn retire_while_another_waits(dir: &Dir, run: &mut Run) {
+    let ours = object(dir, run);
+    std::thread::scope(|scope| {
+        let mut waiter = None;
+        run.die(dir, "retire", &mut |event| {
+            if event == Event::Ready {
+                waiter = Some(scope.spawn(|| {
+                    let state = ours.state.lock(&ours).expect("the lock").or_repair(|_| ());
+                    let until = |limit| Until::timeout(limit);
+                    let result = in_time(|limit| ours.changed.wait_while(state, until(limit), |state| state.turn == 0));
+                    matches!(result, Err(WaitError::Lock(LockError::Retired { .. })))
+                }));
+                wait_until(|| condition_is_awaited(dir));
+            }
+        });
+        let retired = ours.region().is_retired();
+        if !retired {
+            ours.state.lock_timeout(&ours, PATIENCE).expect("the lock").or_repair(|_| ()).turn = 1;
+            ours.changed.notify_all();
+        }
+        assert!(waiter.is_none_or(|waiter| waiter.join().expect("a wait that ended") == retired));
+    });
+    next_user(dir, ObjectOrNothing, 1, run.number % 2 == 1);
+}
+
+/// We create the object after the victim has looked for it.
+fn wait_until_created(dir: &Dir, run: &mut Run) {
+    let persistence = run.persistence;
+    let (mut ours, mut looked) = (None, false);
+    run.die(dir, "wait for", &mut |_| {
+        let looks = directory_is_locked(dir);
+        if looked && !looks && ours.is_none() {
+            ours = Some(create(dir.name(OBJECT), persistence).expect("a fresh object"));
+        }
+        looked |= looks;
+    });
+    let ours = ours.unwrap_or_else(|| object(dir, run));
+    after(dir, run, &ours);
+}
+
+fn create_raw(dir: &Dir, run: &mut Run) {
+    run.die(dir, "create raw", &mut quietly);
+    next_user(dir, ObjectOrOther, 0, run.number % 2 == 1);
+}
+
+/// What the victim did not write stays as it was, and what it began to build can be built anew.
+fn use_raw(dir: &Dir, run: &mut Run) {
+    let options = Options::new().persistence(run.persistence);
+    let ours = SharedMemory::create(dir.name(OBJECT), RAW, &options).expect("a fresh object");
+    let mut ours = ours.map_mut().expect("raw bytes");
+    run.die(dir, "use raw", &mut quietly);
+    let mut bytes = [0; RAW as usize];
+    ours.read_at(0, &mut bytes).expect("bytes");
+    assert!(bytes[..PLACE].iter().all(|byte| *byte <= 1), "a byte that nobody wrote");
+    assert!(bytes[PLACE + size_of::<Cell>()..].iter().all(|byte| *byte == 0), "more was written than was said");
+    let placed = place(&mut ours);
+    assert!(matches!(placed.value.try_lock(&placed), Ok(Locked::Clean(value)) if *value == 7));
+    next_user(dir, ObjectOrOther, 1, run.number % 2 == 1);
 }
 
 fn collect(dir: &Dir, run: &mut Run) {
@@ -193,6 +269,15 @@ fn lock_contended(dir: &Dir, run: &mut Run) {
             drop(state.take());
         }
     });
+    drop(state);
+    after(dir, run, &ours);
+}
+
+/// We hold the lock all the time.
+fn lock_held(dir: &Dir, run: &mut Run, act: &str) {
+    let ours = object(dir, run);
+    let state = ours.state.lock(&ours).expect("the lock").or_repair(|_| ());
+    run.die(dir, act, &mut quietly);
     drop(state);
     after(dir, run, &ours);
 }
@@ -274,10 +359,10 @@ fn notify(dir: &Dir, run: &mut Run, act: &str) {
 }
 
 /// We notify as soon as the victim sleeps.
-pub fn wait_until_notified(dir: &Dir, run: &mut Run) {
+pub fn wait_until_notified(dir: &Dir, run: &mut Run, act: &str) {
     let ours = object(dir, run);
     let mut notified = false;
-    run.die(dir, "wait", &mut |_| {
+    run.die(dir, act, &mut |_| {
         if !notified && condition_is_awaited(dir) {
             ours.state.lock_timeout(&ours, PATIENCE).expect("the lock").or_repair(|_| ()).turn = 1;
             ours.changed.notify_one();

@@ -1,10 +1,12 @@
 //! The operations, as the victim does them: it prepares, stops, acts, and stops again.
+#![allow(unsafe_code, reason = "values are placed in raw regions")]
 
 use crate::common::Dir;
 use crate::meet::Outcome;
 use crate::{locks, names};
 use memlane::{
-    Condvar, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Segment, Shareable, ToName, Until,
+    Condvar, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed, Region, RegionMut,
+    Segment, Shareable, SharedMemory, ToName, Until, lock_both,
 };
 use memlane_crash::operate;
 use std::path::Path;
@@ -81,6 +83,36 @@ pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
         "open" => drop(operate(open)),
         "remove" => operate(|| memlane::remove(OBJECT).expect("it was there")),
         "retire" => operate(|| memlane::retire(OBJECT).expect("it was there")),
+        "open or create" => drop(operate(|| {
+            let init = |shared: &mut Shared| shared.table = table();
+            Segment::open_or_create(OBJECT, (), &Options::new().persistence(persistence), init).expect("an object")
+        })),
+        "wait for" => drop(operate(|| Segment::<Shared>::wait_for(OBJECT, Some(PATIENCE)).expect("an object"))),
+        "read" => drop(operate(|| {
+            let region = Region::open(OBJECT).expect("the parent's object");
+            region.read_at(0, &mut [0; 64]).map(|()| region).expect("bytes")
+        })),
+        "list" => operate(|| {
+            assert!(!memlane::list(None).expect("a list").is_empty());
+            assert!(memlane::space(None).expect("a directory").total > 0);
+        }),
+        "create raw" => drop(operate(|| {
+            let options = Options::new().persistence(persistence);
+            let raw = SharedMemory::create(OBJECT, RAW, &options).expect("an object");
+            let mut raw = raw.map_mut().expect("raw bytes");
+            raw.write_at(100, &[1; 100]).map(|()| raw).expect("bytes")
+        })),
+        "use raw" => {
+            let mut raw = None;
+            operate(|| {
+                let opened = SharedMemory::open_or_create(OBJECT, RAW, &Options::new()).expect("the parent's object");
+                let region = raw.insert(opened.map_mut().expect("raw bytes"));
+                region.write_at(0, &[1; PLACE]).expect("bytes");
+                place(region);
+                let placed = find(region);
+                *placed.value.lock(&placed).expect("the lock").or_repair(|_| ()) = 1;
+            });
+        }
         "gc" => operate(|| assert_eq!(memlane::gc(None, false).expect("a directory").len(), 1)),
         "close" => {
             let shared = open();
@@ -93,6 +125,27 @@ pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
         _ => act_on(operation, &open()),
     }
     ExitCode::SUCCESS
+}
+
+/// Where something is built in a raw region, and the region's size.
+pub const PLACE: usize = 64;
+pub const RAW: u64 = 4096;
+
+/// What is built there.
+#[derive(Shareable)]
+#[repr(C)]
+pub struct Cell {
+    pub value: Mutex<u64>,
+}
+
+pub fn place(raw: &mut RegionMut) -> Placed<'_, Cell> {
+    // SAFETY: nobody else writes there while this is built: the parent does when the victim is dead.
+    unsafe { raw.place(PLACE, (), |cell: &mut Cell| *cell.value.get_mut() = 7) }.expect("room")
+}
+
+pub fn find(raw: &mut RegionMut) -> Placed<'_, Cell> {
+    // SAFETY: from then on everybody uses the bytes there as a `Cell`.
+    unsafe { raw.at(PLACE, ()) }.expect("room")
 }
 
 fn attempted(operation: &str) -> Outcome {
@@ -127,6 +180,37 @@ fn act_on(operation: &str, shared: &Segment<Shared>) {
                 state.b += 1;
                 state.unlock();
             });
+        }
+        "lock both" => {
+            let _both = operate(|| {
+                let (state, second) = lock_both(&shared.state, &shared.second, shared, Some(PATIENCE)).expect("both");
+                let (mut state, mut second) = (state.or_repair(|state| state.b = state.a), second.or_repair(|_| ()));
+                state.a += 1;
+                *second += 1;
+                shared.between.notify_one();
+                state.b += 1;
+                (state, second)
+            });
+        }
+        "try to lock" => operate(|| assert!(matches!(shared.state.try_lock(shared), Err(LockError::TimedOut { .. })))),
+        "lock in vain" => {
+            let result = operate(|| shared.state.lock_timeout(shared, Duration::from_millis(3)));
+            assert!(matches!(result, Err(LockError::TimedOut { .. })));
+        }
+        "unlock repaired" => {
+            let Ok(Locked::OwnerDied(mut died)) = shared.state.lock_timeout(shared, PATIENCE) else {
+                panic!("a dead holder");
+            };
+            operate(|| {
+                died.b = died.a;
+                died.mark_consistent().unlock();
+            });
+        }
+        "remove the name" => operate(|| shared.region().remove_name().expect("it was there")),
+        "wait once" => {
+            let state = lock(shared);
+            let result = operate(|| shared.changed.wait(state, Until::timeout(PATIENCE)));
+            assert_eq!(result.expect("a notification").or_repair(|_| ()).turn, 1);
         }
         "unlock unrepaired" => {
             let died = |locked| matches!(locked, Ok(Locked::OwnerDied(_)));
