@@ -45,7 +45,7 @@ fn add_mended(counter: &Counter) {
     counter.value.fetch_add(1, Ordering::Relaxed);
 }
 
-/// What the next process does: it makes the two words equal again from the journal, or finds that it cannot.
+/// What the next process asks: are the two words equal, or can they be made so from the journal?
 fn recover(counter: &Counter) -> Verdict {
     let read = |word: &AtomicU64| word.load(Ordering::Acquire);
     let (value, copy, saved) = (read(&counter.value), read(&counter.copy), read(&counter.saved));
@@ -64,7 +64,7 @@ const OPERATIONS: [(&str, Operation); 4] = [
     ("add_mended", add_mended),
 ];
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [role, file] = &arguments[..] {
         return be_the_victim(role, Path::new(file));
@@ -92,7 +92,7 @@ fn be_the_victim(role: &str, file: &Path) -> ExitCode {
 }
 
 /// Kills it wherever the bytes have changed, and looks whether the next process can go on.
-fn dies(operation: &str) -> Report {
+pub(crate) fn dies(operation: &str) -> Report {
     let scenario = |run: &mut Run| {
         let file = Fresh::new()?;
         run.victim(file.victim(operation)?, &file.files(), &mut |_| ())?;
@@ -102,7 +102,7 @@ fn dies(operation: &str) -> Report {
 }
 
 /// Stops it at every instruction, adds one meanwhile, and counts.
-fn meets(operation: &str) -> Report {
+pub(crate) fn meets(operation: &str) -> Report {
     let scenario = |run: &mut Run| {
         let file = Fresh::new()?;
         let counter = map(&file.0)?;
