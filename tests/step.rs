@@ -6,6 +6,9 @@
 //! another victim is really killed at each of these points, and the real directory is looked at. Built with
 //! `memlane_failpoints`, the victims instead kill themselves at every step that changed what others see:
 //! `RUSTFLAGS='--cfg memlane_failpoints' cargo test --test step --target-dir target/failpoints`.
+//!
+//! And two operations at every point of the first: it is stopped there, the second one runs, the first one goes on.
+//! What comes of both is what comes of one after the other.
 #![allow(missing_docs, unreachable_pub)]
 
 #[path = "step/aftermath.rs"]
@@ -33,12 +36,9 @@ use memlane_crash::{Explore, Report, Verdict, may_trace};
 use scenarios::{OPERATIONS, Operation, Run};
 use std::process::ExitCode;
 
-/// At so many further points of each operation victims are killed with `MEMLANE_LONG=1`: at every instruction, if
-/// it has no more than that.
+/// At so many further points of each operation victims are killed, and stopped for another operation, with
+/// `MEMLANE_LONG=1`: at every instruction, if it has no more than that.
 const MORE: u64 = 60;
-
-/// At so many points the victims of a schedule are stopped, without `MEMLANE_LONG=1`.
-const SOME: usize = 24;
 
 fn main() -> ExitCode {
     if let Some((operation, arguments)) = common::role() {
@@ -61,8 +61,20 @@ fn main() -> ExitCode {
     if !failpoints {
         println!("SKIPPED: death at every failpoint, because this is not built with --cfg memlane_failpoints");
     }
+    let mut totals = vec![deaths(&wanted, own)];
+    if !failpoints {
+        totals.push(meetings(&wanted, own));
+    }
+    totals.iter().for_each(|total| println!("{}", total.summary()));
+    let done = |total: &Report| total.kills + total.schedules;
+    let sound = totals.iter().all(|total| total.violations.is_empty()) && totals.iter().map(done).sum::<usize>() > 0;
+    if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Lets victims die in all operations.
+fn deaths(wanted: &str, own: bool) -> Report {
     let mut total = Report::new("all operations");
-    for operation in OPERATIONS.iter().filter(|operation| operation.title.contains(&wanted)) {
+    for operation in OPERATIONS.iter().filter(|operation| operation.title.contains(wanted)) {
         let mut report = Report::new(operation.title);
         for persistence in operation.persistences {
             report.add(die(operation, *persistence, own));
@@ -70,11 +82,7 @@ fn main() -> ExitCode {
         println!("{report}");
         total.add(report);
     }
-    if !failpoints {
-        meetings(&wanted, own, &mut total);
-    }
-    println!("{}", total.summary());
-    if total.violations.is_empty() && total.kills + total.schedules > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    total
 }
 
 /// Lets victims die in an operation, wherever that may make a difference.
@@ -96,8 +104,8 @@ fn die(operation: &Operation, persistence: Persistence, own: bool) -> Report {
 }
 
 /// Stops victims at their points, while another operation runs.
-fn meetings(wanted: &str, own: bool, total: &mut Report) {
-    let all = times(0, 1) == 1;
+fn meetings(wanted: &str, own: bool) -> Report {
+    let mut total = Report::new("all pairs of operations");
     // What was walked through last: most pairs have their first operation in common with the pair before.
     let mut walked: Option<(String, Report)> = None;
     for meeting in names::meetings().chain(locks::meetings()).filter(|meeting| meeting.title.contains(wanted)) {
@@ -105,15 +113,16 @@ fn meetings(wanted: &str, own: bool, total: &mut Report) {
             let (number, persistence) = (run.number(), Persistence::UntilLastUser);
             without_leaks(own, |dir| (meeting.run)(dir, &mut Run { run, persistence, number }))
         };
-        let mut explore = Explore::new(&meeting.title).at_most(if all { usize::MAX } else { SOME });
+        let mut explore = Explore::new(&meeting.title).further(times(0, MORE) as usize);
         if let Some((_, report)) = walked.as_ref().filter(|(first, _)| *first == meeting.first) {
             explore = explore.at_points_of(report);
         }
-        let report = explore.further(times(0, MORE) as usize).schedules(&scenario);
+        let report = explore.schedules(&scenario);
         println!("{report}");
         total.add(report.clone());
         walked = Some((meeting.first, report));
     }
+    total
 }
 
 /// Does something in a fresh directory, after which no memory may be missing.

@@ -108,7 +108,6 @@ impl std::fmt::Debug for Run<'_> {
 pub struct Explore {
     title: String,
     further: usize,
-    at_most: usize,
     points: Option<Points>,
 }
 
@@ -116,20 +115,13 @@ impl Explore {
     /// An operation with this title, at every point that changed watched bytes or ended a system call.
     #[must_use]
     pub fn new(title: impl Into<String>) -> Self {
-        Self { title: title.into(), further: 0, at_most: usize::MAX, points: None }
+        Self { title: title.into(), further: 0, points: None }
     }
 
     /// Kills and stops it also at up to so many instructions between the points, evenly spread; `usize::MAX` for all.
     #[must_use]
     pub fn further(mut self, further: usize) -> Self {
         self.further = further;
-        self
-    }
-
-    /// Kills and stops it at no more than so many of the points, evenly spread.
-    #[must_use]
-    pub fn at_most(mut self, at_most: usize) -> Self {
-        self.at_most = at_most;
         self
     }
 
@@ -173,7 +165,7 @@ impl Explore {
         report.schedules = usize::from(schedules);
         let further = spread(&report.found.between, self.further);
         let further = further.map(|(point, step)| Found { point: *point, step: *step, changes: Vec::new() });
-        let chosen: Vec<_> = spread(&report.found.changed, self.at_most).cloned().chain(further).collect();
+        let chosen: Vec<_> = report.found.changed.iter().cloned().chain(further).collect();
         for (number, found) in chosen.into_iter().enumerate() {
             if report.violations.len() >= ENOUGH {
                 break;

@@ -50,7 +50,7 @@ impl Report {
     #[must_use]
     pub fn summary(&self) -> String {
         let Self { title, steps, points, kills, schedules, .. } = self;
-        let mut line = format!("{title:<44} {steps:>8} instructions, {points:>4} points,");
+        let mut line = format!("{title:<50} {steps:>8} instructions, {points:>4} points,");
         if *kills > 0 || *schedules == 0 {
             line += &format!(" {kills:>4} kills,");
         }
