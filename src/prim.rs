@@ -21,7 +21,8 @@ pub(crate) fn step() {
 
 /// Sleeps at most `limit` while `word` holds `expected`; may return early for any reason.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) {
-    sys::wait(std::ptr::from_ref(word).cast(), expected, limit);
+    let holds = || word.load(Ordering::Relaxed) == expected;
+    sys::wait(std::ptr::from_ref(word).cast(), expected, holds, limit);
 }
 
 /// Wakes up to `count` sleepers of `word`; returns how many.
@@ -31,7 +32,8 @@ pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
 
 /// Like [`wait`] for the low half of a 64-bit word; a change of the high half alone is not noticed.
 pub(crate) fn wait_low(word: &AtomicU64, expected: u32, limit: Duration) {
-    sys::wait(low_half(word), expected, limit);
+    let holds = || word.load(Ordering::Relaxed) as u32 == expected;
+    sys::wait(low_half(word), expected, holds, limit);
 }
 
 /// Like [`wake`] for those who wait with [`wait_low`].
