@@ -17,6 +17,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+#[cfg(memlane_failpoints)]
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -218,6 +220,24 @@ pub(crate) fn write_at(file: &Fd, bytes: &[u8], offset: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads what is at `offset` of an object's file, as any process of this user could.
+///
+/// # Errors
+///
+/// If there is no such object, or it ends before.
+pub fn peek(directory: &Path, name: &str, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    read_at(&open_directory(directory)?.find(name)?, bytes, offset)
+}
+
+/// Like [`peek`] for writing.
+///
+/// # Errors
+///
+/// As for [`peek`].
+pub fn poke(directory: &Path, name: &str, bytes: &[u8], offset: u64) -> io::Result<()> {
+    write_at(&open_directory(directory)?.find(name)?, bytes, offset)
+}
+
 pub(crate) fn limits() -> (Option<u64>, Option<u64>) {
     (None, None)
 }
@@ -407,10 +427,41 @@ pub(crate) fn wake(word: *const u32, count: u32) -> u32 {
 thread_local! {
     /// How many processes were started before the one that this thread is; 0 for the real one.
     static PROCESS: Cell<u32> = const { Cell::new(0) };
+    /// Who is to know of its end.
+    #[cfg(memlane_failpoints)]
+    static ENDS: Cell<Option<Sender<bool>>> = const { Cell::new(None) };
 }
 
 fn pid() -> u32 {
     std::process::id().wrapping_add(PROCESS.get())
+}
+
+/// Runs `operation` in a thread that is a process of its own. `true` is received when that comes to its end, `false`
+/// when it dies.
+#[cfg(memlane_failpoints)]
+pub fn start_process(operation: impl FnOnce() + Send + 'static) -> Receiver<bool> {
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let (says, hears) = channel();
+    std::thread::spawn(move || {
+        PROCESS.set(STARTED.fetch_add(1, Ordering::Relaxed) + 1);
+        ENDS.set(Some(says.clone()));
+        operation();
+        let _ = says.send(true);
+    });
+    hears
+}
+
+/// Ends the process that this thread is, as `kill -9` does: its locks are free, no destructor runs, and it does nothing
+/// any more.
+#[cfg(memlane_failpoints)]
+pub fn kill_self() {
+    locked(&LOCKS).retain(|lock| lock.process != pid());
+    if let Some(says) = ENDS.take() {
+        let _ = says.send(false);
+    }
+    loop {
+        std::thread::park();
+    }
 }
 
 pub(crate) fn user() -> u32 {
