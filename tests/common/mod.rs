@@ -9,6 +9,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
+/// Whether objects are not files but lie in this process: `src/sys/heap.rs`.
+pub const ON_THE_HEAP: bool = cfg!(any(miri, memlane_heap));
+
 /// A directory of its own for a test's objects; gone with it.
 pub struct Dir(PathBuf);
 
@@ -16,9 +19,11 @@ impl Dir {
     pub fn new() -> Self {
         let name = Name::unique("memlane-test").expect("a unique name");
         let path = Path::new("/dev/shm").join(name.as_str());
-        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
-            .create(&path)
-            .expect("a directory");
+        if !ON_THE_HEAP {
+            std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+                .create(&path)
+                .expect("a directory");
+        }
         Self(path)
     }
 
@@ -32,6 +37,10 @@ impl Dir {
 
     /// The files in it.
     pub fn files(&self) -> Vec<String> {
+        if ON_THE_HEAP {
+            let list = memlane::list(Some(&self.0)).expect("the directory");
+            return list.into_iter().map(|object| object.name).collect();
+        }
         let list = std::fs::read_dir(&self.0).expect("the directory");
         list.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
@@ -39,7 +48,9 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        if !ON_THE_HEAP {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 }
 
