@@ -10,6 +10,7 @@ mod random;
 use common::{Child, Dir, hear, role, say, spawn, times};
 use memlane::{Error, Name, Options, Origin, Segment, Shareable, SharedMemory};
 use random::Random;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Shareable)]
@@ -200,6 +201,26 @@ fn nobody_joins_an_object_that_its_last_user_takes_the_name_of() {
     assert_eq!(dir.files(), [""; 0]);
     println!("{} attaches of {USERS} processes to {created} objects, one after the other", USERS * count);
     assert!(created > 100 && created < USERS * count, "no race: {created}");
+}
+
+#[test]
+fn of_two_who_close_an_object_at_once_one_takes_its_name() {
+    let dir = Dir::new();
+    let together = Barrier::new(2);
+    for _ in 0..times(5_000, 20_000) {
+        let first = SharedMemory::create(dir.name("cam"), 16, &Options::new()).expect("the name is free");
+        let second = SharedMemory::open(dir.name("cam")).expect("it is there");
+        std::thread::scope(|scope| {
+            for user in [first, second] {
+                let together = &together;
+                scope.spawn(move || {
+                    together.wait();
+                    drop(user);
+                });
+            }
+        });
+        assert_eq!(dir.files(), [""; 0], "each took the other for alive");
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc;
+use std::time::Duration;
 
 const STRANGER: u32 = 65_534;
 
@@ -85,6 +87,11 @@ fn a_directory_that_is_none_is_refused() {
     assert_refused(&path("link/"), &cure);
     assert_refused(&path("link/."), &cure);
     assert_eq!(path("real").read_dir().expect("untouched").count(), 0);
+}
+
+#[test]
+fn a_directory_that_is_relative_is_refused() {
+    assert_refused(Path::new("target"), &["relative", "name it from the root"]);
 }
 
 #[test]
@@ -194,7 +201,19 @@ fn what_is_no_file_is_no_object_and_is_left_alone() {
     fs::remove_dir(&path).expect("the directory");
     let made = Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
     assert!(made.success());
-    assert_foreign(&dir, "a pipe, socket or device");
+    let mut writer = None;
+    std::thread::scope(|scope| {
+        let (done, ended) = mpsc::channel();
+        let dir = &dir;
+        scope.spawn(move || {
+            assert_foreign(dir, "a pipe, socket or device");
+            done.send(()).expect("the test listens");
+        });
+        let ended = ended.recv_timeout(Duration::from_secs(10));
+        // Whoever hangs in opening the pipe goes on when somebody writes to it.
+        writer = ended.is_err().then(|| fs::File::options().read(true).write(true).open(&path));
+    });
+    assert!(writer.is_none(), "to open a pipe hangs");
     fs::remove_file(&path).expect("the pipe");
     let _socket = UnixListener::bind(&path).expect("a socket");
     assert_foreign(&dir, "a pipe, socket or device");

@@ -184,6 +184,11 @@ fn a_damaged_schema_or_tail_is_another_type() {
     let text = Segment::<[u16]>::open(&name).expect_err("another type").to_string();
     assert!(!text.contains('\x1b'), "a terminal must not obey what lies in shared memory: {text:?}");
     drop(bytes);
+    let other = create(&dir.name("other")).expect("a fresh object");
+    put(&open_file(&dir.path().join("other")), 56, &1_u64.to_ne_bytes());
+    let error = Segment::<Victim>::open(dir.name("other")).expect_err("its type has no tail");
+    assert!(matches!(error, Error::Corrupt { field: "tail length", .. }), "{error:?}");
+    drop(other);
 }
 
 #[test]
@@ -305,6 +310,76 @@ fn a_peer_that_is_garbage_is_a_lost_peer() {
         assert!(!mine.region().is_alive(state.peer));
         let waited = mine.changed.wait_while(state, until, |_| true);
         assert!(matches!(waited, Err(WaitError::PeerLost { peer: None, .. })), "{garbage:#x}: {waited:?}");
+    }
+}
+
+#[test]
+fn a_word_without_a_slot_names_nobody_whatever_its_generation() {
+    let dir = Dir::new();
+    let mine = create(&dir.name("cam")).expect("a fresh object");
+    let file = open_file(&dir.path().join("cam"));
+    let without_slot = word_of(&mine, &file) >> 32 << 32;
+    put(&file, WORD, &without_slot.to_ne_bytes());
+    put(&file, WORD + 8 + offset_of!(State, peer) as u64, &without_slot.to_ne_bytes());
+    let Ok(Locked::Clean(state)) = mine.state.try_lock(&mine) else { panic!("it is not locked") };
+    assert!(state.peer.is_nobody() && !mine.region().is_alive(state.peer));
+    assert_eq!(mine.region().who(state.peer), None);
+}
+
+/// Our object, its file, and a child that uses it and that its lock names as the holder.
+fn held_by_a_peer(dir: &Dir) -> (Segment<Victim>, File, Child) {
+    let mine = create(&dir.name("cam")).expect("a fresh object");
+    let peer = user(dir);
+    let file = open_file(&dir.path().join("cam"));
+    put(&file, WORD, &u64_at(&file, WORD + 8 + offset_of!(State, peer) as u64).to_ne_bytes());
+    (mine, file, peer)
+}
+
+/// The slot of the first who opens an object that another created.
+const SECOND: u64 = TABLE + 64;
+
+#[test]
+fn a_holder_without_a_pid_is_not_named() {
+    let dir = Dir::new();
+    let (mine, file, _peer) = held_by_a_peer(&dir);
+    put(&file, SECOND + 4, &[0; 4]);
+    assert!(matches!(mine.state.try_lock(&mine), Err(LockError::TimedOut { holder: None, .. })));
+    let users: Vec<u32> = list(Some(dir.path())).expect("the directory")[0].users.iter().map(|who| who.pid).collect();
+    assert_eq!(users, [std::process::id()]);
+}
+
+#[test]
+fn a_process_that_started_at_another_time_is_another() {
+    let dir = Dir::new();
+    let (mine, file, peer) = held_by_a_peer(&dir);
+    let stopped = || match mine.state.try_lock(&mine) {
+        Err(LockError::TimedOut { holder: Some(who), .. }) => who.stopped,
+        other => panic!("the peer lives: {other:?}"),
+    };
+    peer.signal("STOP");
+    while !stopped() {}
+    put(&file, SECOND + 8, &1_u64.to_ne_bytes());
+    assert!(!stopped());
+}
+
+#[test]
+fn garbage_in_what_sleepers_say_harms_nobody() {
+    // Also the lock that it holds itself.
+    let own = offset_of!(Victim, state) as u64;
+    for last in [u64::MAX, u64::MAX - 3, u64::MAX - 7, u64::MAX - DATA, i64::MAX as u64, 1 << 63, 4096, own, 0] {
+        for kind in [1, 2, 3] {
+            let dir = Dir::new();
+            let (mine, file, mut peer) = held_by_a_peer(&dir);
+            put(&file, SECOND + 32, &(last & !3 | kind).to_ne_bytes());
+            match mine.state.try_lock(&mine) {
+                Err(LockError::TimedOut { cycle, .. }) => assert!(cycle.is_empty(), "{last:#x} {cycle:?}"),
+                other => panic!("the peer lives: {other:?}"),
+            }
+            retire(dir.name("cam")).expect("it is there");
+            peer.say("add");
+            peer.expect(r#"Err(Retired { object: "cam" })"#);
+            assert!(peer.finish().success());
+        }
     }
 }
 

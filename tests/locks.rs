@@ -129,6 +129,7 @@ fn a_dead_holder_gives_the_lock_with_a_mark_that_stays_until_repaired() {
     holder.kill();
     let Ok(Locked::OwnerDied(died)) = shared.state.lock_timeout(&shared, PATIENCE) else { panic!("no mark") };
     assert_eq!((died.value, died.copy), (1, 0), "half-changed, as it was left");
+    assert!(matches!(shared.state.try_lock(&shared), Err(LockError::AlreadyLocked { .. })), "we hold it now");
     drop(died); // not repaired
     let Ok(Locked::OwnerDied(mut died)) = shared.state.try_lock(&shared) else { panic!("the mark is gone") };
     died.copy = died.value;
@@ -165,8 +166,8 @@ fn locking_twice_in_one_thread_is_an_error_also_through_a_second_mapping() {
     let shared = create(&dir.name("m"));
     let again = Segment::<Shared>::open(dir.name("m")).expect("the same object");
     let _guard = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
-    assert!(matches!(shared.state.lock(&shared), Err(LockError::AlreadyLocked { .. })));
-    assert!(matches!(again.state.lock(&again), Err(LockError::AlreadyLocked { .. })));
+    assert!(matches!(shared.state.lock_timeout(&shared, PATIENCE), Err(LockError::AlreadyLocked { .. })));
+    assert!(matches!(again.state.lock_timeout(&again, PATIENCE), Err(LockError::AlreadyLocked { .. })));
     assert!(shared.other.lock(&shared).is_ok(), "another lock is another lock");
     std::thread::scope(|scope| {
         let in_thread = || matches!(shared.state.try_lock(&shared), Err(LockError::TimedOut { .. }));
@@ -181,6 +182,10 @@ fn a_lock_elsewhere_is_refused() {
     assert!(matches!(one.state.lock(&two), Err(LockError::NotInSegment { .. })));
     let local = Mutex::new(0_u64);
     assert!(matches!(local.lock(&one), Err(LockError::NotInSegment { .. })));
+    let state = one.state.lock(&one).expect("the lock").or_repair(|_| ());
+    let waited = two.changed.wait(state, Until::timeout(SHORT)).map(drop);
+    assert!(matches!(waited, Err(WaitError::Lock(LockError::NotInSegment { .. }))), "{waited:?}");
+    assert!(one.state.try_lock(&one).is_ok(), "the lock is not held after an error");
 }
 
 #[test]
@@ -196,6 +201,27 @@ fn a_panic_under_the_lock_leaves_the_mark() {
     });
     assert!(panicked);
     assert!(matches!(shared.state.try_lock(&shared), Ok(Locked::OwnerDied(_))));
+}
+
+#[test]
+fn a_lock_that_is_taken_during_a_panic_is_not_marked_by_it() {
+    struct LocksWhenDropped<'a>(&'a Segment<Shared>);
+    impl Drop for LocksWhenDropped<'_> {
+        fn drop(&mut self) {
+            self.0.state.lock(self.0).expect("the lock").or_repair(|_| ()).value += 1;
+        }
+    }
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let panicked = std::thread::scope(|scope| {
+        let panics = || {
+            let _late = LocksWhenDropped(&shared);
+            std::panic::resume_unwind(Box::new(()));
+        };
+        scope.spawn(panics).join().is_err()
+    });
+    assert!(panicked);
+    assert!(matches!(shared.state.try_lock(&shared), Ok(Locked::Clean(state)) if state.value == 1));
 }
 
 #[test]
@@ -220,6 +246,26 @@ fn a_deadlock_is_named() {
 }
 
 #[test]
+fn what_a_dead_sleeper_waited_for_is_nothing_to_the_next_one() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+    let mut sleeper = spawn(dir.path(), "hold other, then state", &["m"]);
+    sleeper.expect("held");
+    sleeper.say("now lock the state");
+    let cycle = |shared: &Segment<Shared>| match shared.other.lock_timeout(shared, SHORT) {
+        Err(LockError::TimedOut { cycle, .. }) => cycle,
+        other => panic!("a child holds it: {other:?}"),
+    };
+    while cycle(&shared).is_empty() {} // the child does not sleep yet
+    sleeper.kill();
+    let mut next = spawn(dir.path(), "hold other, then state", &["m"]);
+    next.expect("held");
+    assert_eq!(cycle(&shared), [], "it sleeps on nothing");
+    drop(state);
+}
+
+#[test]
 fn two_locks_are_taken_in_one_order() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -229,12 +275,14 @@ fn two_locks_are_taken_in_one_order() {
             scope.spawn(move || {
                 for _ in 0..2_000 {
                     if turn == 0 {
-                        let (_a, mut b) =
-                            lock_both(&shared.state, &shared.other, shared, None).map(both).expect("no deadlock");
+                        let (_a, mut b) = lock_both(&shared.state, &shared.other, shared, Some(PATIENCE))
+                            .map(both)
+                            .expect("no deadlock");
                         *b += 1;
                     } else {
-                        let (mut a, _b) =
-                            lock_both(&shared.other, &shared.state, shared, None).map(both).expect("no deadlock");
+                        let (mut a, _b) = lock_both(&shared.other, &shared.state, shared, Some(PATIENCE))
+                            .map(both)
+                            .expect("no deadlock");
                         *a += 1;
                     }
                 }
@@ -242,7 +290,10 @@ fn two_locks_are_taken_in_one_order() {
         }
     });
     assert_eq!(*shared.other.lock(&shared).expect("the lock").or_repair(|_| ()), 4_000);
-    assert!(matches!(lock_both(&shared.other, &shared.other, &shared, None), Err(LockError::AlreadyLocked { .. })));
+    assert!(matches!(
+        lock_both(&shared.other, &shared.other, &shared, Some(PATIENCE)),
+        Err(LockError::AlreadyLocked { .. })
+    ));
     assert!(shared.other.try_lock(&shared).is_ok(), "neither is held after an error");
 }
 
@@ -321,7 +372,7 @@ fn retiring_ends_every_wait() {
         let waiter = scope.spawn(|| {
             let mut state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
             state.value = 1;
-            shared.changed.wait_while(state, Until::forever(), |_| true).map(drop)
+            shared.changed.wait_while(state, Until::timeout(PATIENCE), |_| true).map(drop)
         });
         // Once the lock is free and the value is there, the waiter waits.
         while shared.state.lock(&shared).expect("the lock").or_repair(|_| ()).value == 0 {

@@ -1,12 +1,11 @@
 //! The life of a name, as users of Boost.Interprocess know it, and what a death changes about it.
 #![allow(missing_docs)]
-#![allow(unsafe_code, reason = "fork")]
 
 mod common;
 
 use common::{Child, Dir, hear, role, say, spawn, spawn_under};
 use memlane::{
-    Condvar, Error, Listed, LockError, Locked, Mutex, Name, Options, Origin, OwnerId, Persistence, Segment, Shareable,
+    Condvar, Error, Listed, LockError, Mutex, Name, Options, Origin, OwnerId, Persistence, Segment, Shareable,
     SharedMemory, Until, WaitError, gc, list, remove, retire,
 };
 use std::fs::File;
@@ -76,17 +75,16 @@ fn child() {
         "sleep in the lock" => {
             let counter = Segment::<Counter>::open(name()).expect("it is there");
             say("here");
-            say(&format!("{:?}", counter.value.lock(&counter).map(drop)));
+            say(&format!("{:?}", counter.value.lock_timeout(&counter, PATIENCE).map(drop)));
         }
         "sleep in the condition" => {
             let counter = Segment::<Counter>::open(name()).expect("it is there");
             let held = counter.value.lock(&counter).expect("the lock").or_repair(|_| ());
             say("here");
-            say(&format!("{:?}", counter.changed.wait_while(held, Until::forever(), |_| true).map(drop)));
+            say(&format!("{:?}", counter.changed.wait_while(held, Until::timeout(PATIENCE), |_| true).map(drop)));
         }
         "modes" => modes(),
         "free memory" => free_memory(),
-        "fork" => fork(&Segment::open(name()).expect("it is there")),
         "hold the directory" => {
             let directory = File::open(std::env::var_os("MEMLANE_DIR").expect("it is set")).expect("the directory");
             directory.lock().expect("its lock");
@@ -177,6 +175,23 @@ fn a_kept_object_survives_its_last_user_and_no_other_does() {
     assert!(matches!(counter(&kept, keep()), Err(Error::AlreadyExists { .. })));
     let again = Segment::<Counter>::open(&kept).expect("it is kept");
     assert_eq!((again.region().id(), add(&again).expect("undisturbed")), (counter_id, 2));
+    // `again` has the slot that was the creator's, and is not the creator.
+    assert!(matches!(counter(&kept, keep()), Err(Error::AlreadyExists { creator: None, .. })));
+}
+
+#[test]
+fn a_kept_object_is_neither_taken_over_nor_replaced() {
+    let dir = Dir::new();
+    let name = dir.name("kept");
+    let creator = counter(&name, keep()).expect("fresh");
+    let user = Segment::<Counter>::open(&name).expect("it is there");
+    drop(creator);
+    for options in [keep(), Options::new()] {
+        assert!(matches!(counter(&name, options), Err(Error::AlreadyExists { .. })));
+    }
+    let another_type = Segment::<Other>::create(&name, (), &Options::new(), |_| ());
+    assert!(matches!(another_type, Err(Error::AlreadyExists { .. })), "{another_type:?}");
+    assert_eq!(add(&user).expect("undisturbed"), 1);
 }
 
 #[test]
@@ -250,6 +265,45 @@ fn create_takes_over_an_object_whose_creator_was_killed_while_others_use_it() {
 }
 
 #[test]
+fn create_takes_over_without_building_again() {
+    let dir = Dir::new();
+    let name = dir.name("cam");
+    let creator = Segment::<Other>::create(&name, (), &Options::new(), |other| other.value = 1).expect("fresh");
+    let _user = Segment::<Other>::open(&name).expect("it is there");
+    drop(creator);
+    let taken = Segment::<Other>::create(&name, (), &Options::new(), |_| panic!("there is nothing to build"));
+    let taken = taken.expect("taken over");
+    assert_eq!((taken.origin(), taken.value), (Origin::TakenOver, 1));
+}
+
+#[derive(Debug, Shareable)]
+#[repr(C)]
+struct Tailed {
+    value: u64,
+    tail: [u8],
+}
+
+#[test]
+fn create_retires_an_orphan_that_only_looks_alike() {
+    let dir = Dir::new();
+    let name = dir.name("cam");
+    let tailed = |tail| Segment::<Tailed>::create(&name, tail, &Options::new(), |_| ()).expect("fresh, or replaced");
+    let creator = tailed(1);
+    let user = Segment::<Tailed>::open(&name).expect("it is there");
+    drop(creator);
+    let longer = tailed(2); // of the same size, because of the padding
+    assert_eq!((longer.origin(), longer.tail.len()), (Origin::Created, 2));
+    assert_eq!(user.region().len(), longer.region().len());
+    assert!(user.region().is_retired());
+
+    let user = Segment::<Tailed>::open(&name).expect("it is there");
+    drop(longer);
+    let raw = SharedMemory::create(&name, user.region().len() as u64, &Options::new()).expect("replaced");
+    assert_eq!(raw.origin(), Origin::Created, "of another type, although it has the same size");
+    assert!(user.region().is_retired());
+}
+
+#[test]
 fn create_retires_an_orphan_of_another_type_or_size() {
     let dir = Dir::new();
     let name = dir.name("cam");
@@ -278,6 +332,33 @@ fn create_retires_an_orphan_of_another_type_or_size() {
     drop(first);
     let bigger = SharedMemory::create(dir.name("raw"), 101, &Options::new()).expect("replaced");
     assert!(user.is_retired() && bigger.id() != user.id());
+}
+
+#[test]
+fn what_takes_the_name_while_a_value_is_built_is_respected() {
+    let dir = Dir::new();
+    let name = dir.name("cam");
+    let mut first = None;
+    let late = Segment::create(&name, (), &Options::new(), |_: &mut Counter| {
+        first = Some(counter(&name, Options::new()).expect("the name is free"));
+    });
+    assert!(matches!(late, Err(Error::AlreadyExists { .. })), "{late:?}");
+    assert!(first.is_some_and(|first| matches!(add(&first), Ok(1))), "undisturbed");
+
+    let mut user = None;
+    let late = Segment::create(&name, (), &Options::new(), |_: &mut Counter| {
+        let creator = counter(&name, Options::new()).expect("the name is free");
+        user = Some(Segment::<Counter>::open(&name).expect("it is there"));
+        drop(creator);
+    });
+    let (late, user) = (late.expect("taken over"), user.expect("opened"));
+    assert_eq!((late.origin(), late.region().id()), (Origin::TakenOver, user.region().id()));
+    drop((late, user));
+
+    let directory = File::open(dir.path()).expect("the directory");
+    let late = Segment::create(&name, (), &Options::new(), |_: &mut Counter| directory.lock().expect("nobody has it"));
+    assert!(matches!(late, Err(Error::Busy { .. })), "{late:?}");
+    assert!(dir.files().is_empty());
 }
 
 #[test]
@@ -393,6 +474,10 @@ fn modes() {
         SharedMemory::open("cam").expect("it can be opened");
         drop(object);
     }
+    let object = SharedMemory::create("cam", 10, &Options::new().mode(0o6640)).expect("created");
+    let permissions = std::fs::metadata(directory.join("cam")).expect("the file").permissions();
+    assert_eq!(permissions.mode() & 0o7777, 0o640, "the lowest nine bits");
+    drop(object);
     let object = SharedMemory::create("cam", 10, &Options::new()).expect("created");
     let permissions = std::fs::metadata(directory.join("cam")).expect("the file").permissions();
     assert_eq!(permissions.mode() & 0o7777, 0o600, "the default");
@@ -472,6 +557,48 @@ fn a_directory_that_is_held_names_its_holder() {
 }
 
 #[test]
+fn nothing_is_decided_about_a_name_while_another_has_the_directory() {
+    let dir = Dir::new();
+    let [mine, creator, last] =
+        ["cam", "orphan", "last"].map(|name| counter(&dir.name(name), Options::new()).expect("a fresh object"));
+    let _user = Segment::<Counter>::open(dir.name("orphan")).expect("it is there");
+    drop(creator);
+    let directory = File::open(dir.path()).expect("the directory");
+    directory.lock().expect("nobody has it");
+    let calls: [&(dyn Fn() -> Result<(), Error> + Sync); 7] = [
+        &|| Segment::<Counter>::open(dir.name("cam")).map(drop),
+        &|| counter(&dir.name("orphan"), Options::new()).map(drop),
+        &|| remove(dir.name("cam")),
+        &|| retire(dir.name("cam")),
+        &|| mine.region().remove_name(),
+        &|| gc(Some(dir.path()), false).map(drop),
+        &|| list(Some(dir.path())).map(drop),
+    ];
+    std::thread::scope(|scope| {
+        scope.spawn(move || drop(last));
+        let calls = calls.map(|call| scope.spawn(call));
+        for (number, call) in calls.into_iter().enumerate() {
+            let result = call.join().expect("no panic");
+            assert!(matches!(result, Err(Error::Busy { .. })), "call {number}: {result:?}");
+        }
+    });
+    assert_eq!((dir.files().len(), mine.region().is_retired()), (3, false));
+}
+
+#[test]
+fn a_name_that_leads_to_another_object_by_now_stays() {
+    let dir = Dir::new();
+    let name = dir.name("cam");
+    let first = counter(&name, Options::new()).expect("a fresh object");
+    remove(&name).expect("it is there");
+    let second = counter(&name, Options::new()).expect("the name is free");
+    first.region().remove_name().expect("there is nothing to do");
+    assert_eq!(dir.files(), ["cam"]);
+    second.region().remove_name().expect("it is there");
+    assert!(dir.files().is_empty());
+}
+
+#[test]
 fn attachments_are_limited_and_given_back() {
     const LIMIT: usize = 128;
     let dir = Dir::new();
@@ -484,53 +611,8 @@ fn attachments_are_limited_and_given_back() {
     let next = Segment::<Counter>::open(dir.name("cam")).expect("there is room again");
     assert!(next.region().owner() != gone && !first.region().is_alive(gone), "an OwnerId is never used again");
     assert!(first.region().is_alive(next.region().owner()));
+    assert_eq!(first.region().who(gone), None, "whoever has its slot now is another");
     assert!(!first.region().is_alive(OwnerId::NOBODY));
-}
-
-/// Forks while it holds the lock. The forked child first tries what it inherited, then its own opening.
-fn fork(counter: &Segment<Counter>) {
-    let inherited = SharedMemory::open(counter.region().name()).expect("it is there");
-    let held = counter.value.lock(counter).expect("the lock").or_repair(|_| ());
-    // SAFETY: the child uses only what fork handlers keep usable, memory and this library, and ends with `_exit`.
-    if unsafe { libc::fork() } > 0 {
-        loop {
-            std::thread::park(); // until it is killed
-        }
-    }
-    say(&format!("{:?}", counter.value.try_lock(counter).map(drop)));
-    say(&format!("{:?}", inherited.map().map(drop)));
-    let again = Segment::<Counter>::open(counter.region().name()).expect("it is there");
-    match again.value.try_lock(&again) {
-        Err(LockError::TimedOut { holder: Some(who), .. }) => say(&format!("held by {}", who.pid)),
-        other => say(&format!("{other:?}")),
-    }
-    hear(); // the parent process is dead by now, or locked by somebody else
-    let died = matches!(again.value.lock_timeout(&again, PATIENCE), Ok(Locked::OwnerDied(_)));
-    say(&format!("owner died: {died}"));
-    hear();
-    std::mem::forget(held);
-    // SAFETY: ends this process at once, without the destructors of what belongs to its parent.
-    unsafe { libc::_exit(0) };
-}
-
-#[test]
-fn a_forked_child_holds_nothing_and_its_parents_death_is_seen() {
-    let dir = Dir::new();
-    let mine = counter(&dir.name("cam"), Options::new()).expect("a fresh object");
-    let mut parent = spawn(dir.path(), "fork", &["cam"]);
-    parent.expect(r#"Err(Forked { object: "cam" })"#);
-    parent.expect(r#"Err(Forked { name: "cam" })"#);
-    parent.expect(&format!("held by {}", parent.pid()));
-    assert!(matches!(mine.value.try_lock(&mine), Err(LockError::TimedOut { .. })), "the parent lives and holds it");
-    parent.kill();
-    match mine.value.lock_timeout(&mine, PATIENCE) {
-        Ok(Locked::OwnerDied(died)) => drop(died), // not repaired: the forked child is to see it, too
-        other => panic!("the parent's death is not seen: {other:?}"),
-    }
-    parent.say("go on");
-    parent.expect("owner died: true");
-    parent.say("end");
-    assert_eq!(parent.hear(), None);
 }
 
 #[test]

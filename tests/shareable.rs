@@ -281,6 +281,32 @@ fn two_types_that_differ_are_shown_field_by_field() {
     assert!(another[0].starts_with("the type: the object has Frame at 0, 8 bytes, this program Inner"), "{another:?}");
 }
 
+/// A type that has more to say of itself than an object may.
+#[derive(Debug)]
+#[repr(transparent)]
+struct Wordy(u8);
+
+// SAFETY: as its one byte; what it says of itself is of no consequence to its layout.
+unsafe impl Shareable for Wordy {
+    type Tail = ();
+    const LAYOUT: Layout = Layout::of::<Self>();
+
+    fn describe(schema: &mut memlane::Schema, _: &str, offset: usize) {
+        (0..100_000).for_each(|number| schema.line(&format!("field{number}"), "u8", offset, 1));
+    }
+
+    fn from_base(base: *mut u8, (): ()) -> *mut Self {
+        base.cast()
+    }
+}
+
+#[test]
+fn a_type_whose_description_is_too_long_is_an_error() {
+    let dir = Dir::new();
+    let created = Segment::<Wordy>::create(dir.name("cam"), (), &Options::new(), |_| ());
+    assert!(matches!(created, Err(Error::TooLarge { .. })), "{created:?}");
+}
+
 #[test]
 fn two_types_that_differ_everywhere_are_not_shown_without_end() {
     #[derive(Shareable)]

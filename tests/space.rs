@@ -345,6 +345,17 @@ fn memory_limit() {
 }
 
 #[test]
+fn a_large_object_is_reserved_to_its_end() {
+    const SIZE: u64 = 70 << 20;
+    let dir = Dir::new();
+    let object = SharedMemory::create(dir.name("large"), SIZE, &Options::new()).expect("it fits");
+    let file = std::fs::metadata(dir.path().join("large")).expect("the file");
+    assert!(file.len() > SIZE && std::os::unix::fs::MetadataExt::blocks(&file) * 512 >= file.len());
+    let mut bytes = object.map_mut().expect("mapped");
+    bytes.write_at(SIZE as usize - 1, &[1]).expect("inside");
+}
+
+#[test]
 fn the_file_size_limit_is_an_error_and_not_a_signal() {
     run(&["sh", "-c", "ulimit -f 64; exec \"$@\"", "sh"], "file size limit");
 }
@@ -372,6 +383,8 @@ fn huge() {
             let error = SharedMemory::create("cam", size, &options).and_then(SharedMemory::map_mut).map(drop);
             let clean = matches!(&error, Err(Error::TooLarge { .. } | Error::NoSpace { .. } | Error::Os { .. }));
             assert!(clean, "{size}: {error:?}");
+            let too_large = size > i64::MAX as u64 - 12_288; // with its header, 12288 bytes
+            assert!(!too_large || matches!(error, Err(Error::TooLarge { .. })), "{size}: {error:?}");
             assert_eq!(files(), 0, "something was left behind");
         }
     }

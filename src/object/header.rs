@@ -234,6 +234,19 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_is_as_long_as_it_may_be_and_not_longer() {
+        for (len, sound) in [(SCHEMA_MAX, true), (SCHEMA_MAX + 1, false)] {
+            let header = Header { schema: "x".repeat(len), data_len: 0, ..header() };
+            let mut bytes = header.to_bytes();
+            bytes.resize(header.data_offset() as usize, 0);
+            match validate(&bytes, header.data_offset()) {
+                Ok(read) => assert!(sound && read == header),
+                Err(error) => assert!(!sound && matches!(error, Error::Corrupt { field: "schema length", .. })),
+            }
+        }
+    }
+
+    #[test]
     fn a_file_of_another_length_is_refused() {
         for len in [0, 12387, 12389, u64::MAX] {
             assert!(matches!(validate(&header().to_bytes(), len), Err(Error::Corrupt { field: "size", .. })));

@@ -82,3 +82,25 @@ fn spin<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
     FAILED.store(if helped { 0 } else { failed.wrapping_add(1) }, Ordering::Relaxed);
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_sleep_is_longer_than_50_ms() {
+        let mut slices = Slices::new(None);
+        for expected in [10, 20, 40, 50, 50] {
+            assert_eq!(slices.next(), Some(Duration::from_millis(expected)));
+            slices.grow();
+        }
+    }
+
+    #[test]
+    fn no_sleep_goes_on_when_the_time_is_over() {
+        let over = Slices::new(Some(Duration::ZERO));
+        assert_eq!((over.next(), over.left()), (None, Some(Duration::ZERO)));
+        let short = Duration::from_millis(9);
+        assert!(Slices::new(Some(short)).next().is_none_or(|slice| slice <= short));
+    }
+}

@@ -1,0 +1,194 @@
+//! What a process leaves to its children: no lock, however they were made.
+#![allow(missing_docs, unsafe_code)]
+
+mod common;
+
+use common::{Dir, hear, role, say, spawn};
+use memlane::{LockError, Locked, Mutex, Name, Options, Segment, Shareable, SharedMemory};
+use std::fs::File;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Shareable)]
+#[repr(C)]
+struct Shared {
+    value: Mutex<u64>,
+    spare: Mutex<u64>,
+    free: Mutex<u64>,
+}
+
+fn create(name: &Name) -> Segment<Shared> {
+    Segment::create(name, (), &Options::new(), |_| ()).expect("a fresh object")
+}
+
+#[test]
+#[ignore = "a child process of the other tests"]
+fn child() {
+    let Some((role, _)) = role() else { return };
+    match role.as_str() {
+        "fork" => fork(&Segment::open("cam").expect("it is there")),
+        "leave a program behind" => {
+            let shared = Segment::<Shared>::open("cam").expect("it is there");
+            let _held = shared.value.lock(&shared).expect("the lock");
+            Command::new("cat").stdout(Stdio::null()).spawn().expect("a program that ends with the pipe from the test");
+            say("left");
+            loop {
+                std::thread::park(); // until it is killed
+            }
+        }
+        "raw clones" => raw_clones(),
+        other => panic!("no role {other}"),
+    }
+}
+
+/// Forks while it holds two locks. The forked child first tries what it inherited, then an opening of its own.
+fn fork(shared: &Segment<Shared>) {
+    let name = shared.region().name();
+    // More than one chunk of the descriptors that the child is to close: the last of them holds a lock.
+    let others: Vec<Segment<Shared>> = (0..70).map(|_| Segment::open(name).expect("it is there")).collect();
+    let last = others.last().expect("the last");
+    let unmapped = SharedMemory::open(name).expect("it is there");
+    let held = shared.value.lock(shared).expect("the lock").or_repair(|_| ());
+    let spare = last.spare.lock(last).expect("the lock").or_repair(|_| ());
+    // SAFETY: the child uses only what fork handlers keep usable, memory and this library, and ends with `_exit`.
+    if unsafe { libc::fork() } > 0 {
+        let (done, opened) = mpsc::channel();
+        let name = name.clone();
+        std::thread::spawn(move || done.send(Segment::<Shared>::open(name).map(drop)));
+        say(&format!("opens: {:?}", opened.recv_timeout(PATIENCE)));
+        loop {
+            std::thread::park(); // until it is killed
+        }
+    }
+    hear(); // the parent has said what it had to say
+    say(&format!("{:?}", shared.value.try_lock(shared).map(drop)));
+    say(&format!("{:?}", shared.free.try_lock(shared).map(drop)));
+    say(&format!("{:?}", unmapped.map().map(drop)));
+    // The numbers of the descriptors that were closed are those of other files now.
+    let files: Vec<File> = (0..200).map(|_| File::open("/dev/null").expect("a file")).collect();
+    say(&format!("alive: {}", shared.region().is_alive(last.region().owner())));
+    drop(files);
+    let again = Segment::<Shared>::open(name).expect("it is there");
+    drop(spare);
+    drop(others);
+    match again.value.try_lock(&again) {
+        Err(LockError::TimedOut { holder: Some(who), .. }) => say(&format!("held by {}", who.pid)),
+        other => say(&format!("{other:?}")),
+    }
+    hear(); // the parent process is dead by now, or locked by somebody else
+    let died = matches!(again.value.lock_timeout(&again, PATIENCE), Ok(Locked::OwnerDied(_)));
+    say(&format!("owner died: {died}"));
+    hear();
+    std::mem::forget(held);
+    // SAFETY: ends this process at once, without the destructors of what belongs to its parent.
+    unsafe { libc::_exit(0) };
+}
+
+#[test]
+fn a_forked_child_holds_nothing_and_its_parents_death_is_seen() {
+    let dir = Dir::new();
+    let mine = create(&dir.name("cam"));
+    let mut parent = spawn(dir.path(), "fork", &[]);
+    parent.expect("opens: Ok(Ok(()))");
+    parent.say("go on");
+    parent.expect(r#"Err(Forked { object: "cam" })"#);
+    parent.expect(r#"Err(Forked { object: "cam" })"#);
+    parent.expect(r#"Err(Forked { name: "cam" })"#);
+    parent.expect("alive: true"); // what cannot be probed is not dead
+    parent.expect(&format!("held by {}", parent.pid()));
+    for lock in [&mine.value, &mine.spare] {
+        assert!(matches!(lock.try_lock(&mine), Err(LockError::TimedOut { .. })), "the parent lives and holds it");
+    }
+    parent.kill();
+    for lock in [&mine.value, &mine.spare] {
+        match lock.lock_timeout(&mine, PATIENCE) {
+            Ok(Locked::OwnerDied(died)) => drop(died), // not repaired: the forked child is to see it, too
+            other => panic!("the parent's death is not seen: {other:?}"),
+        }
+    }
+    parent.say("go on");
+    parent.expect("owner died: true");
+    parent.say("end");
+    assert_eq!(parent.hear(), None);
+}
+
+#[test]
+fn a_program_that_is_executed_holds_nothing() {
+    let dir = Dir::new();
+    let mine = create(&dir.name("cam"));
+    let mut parent = spawn(dir.path(), "leave a program behind", &[]);
+    parent.expect("left");
+    assert!(matches!(mine.value.try_lock(&mine), Err(LockError::TimedOut { .. })));
+    parent.kill();
+    assert!(matches!(mine.value.lock_timeout(&mine, PATIENCE), Ok(Locked::OwnerDied(_))), "the program lives on");
+}
+
+/// Children made without libc's `fork`, which keep every descriptor. They do nothing, and end with this.
+struct RawClones(Vec<libc::pid_t>);
+
+impl RawClones {
+    fn add(&mut self) {
+        // SAFETY: like `fork`; the child touches no memory that another thread may have been about to change.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        if pid == 0 {
+            loop {
+                // SAFETY: the calls take no pointers. Should its parent be killed, the child ends with it.
+                unsafe {
+                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                    libc::pause();
+                }
+            }
+        }
+        self.0.push(pid as libc::pid_t);
+    }
+}
+
+impl Drop for RawClones {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            // SAFETY: the child is ours, and what may be null is null.
+            unsafe {
+                libc::kill(*pid, libc::SIGKILL);
+                libc::waitpid(*pid, std::ptr::null_mut(), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_closed_is_free_although_a_raw_clone_still_has_it() {
+    let dir = Dir::new();
+    let mut child = spawn(dir.path(), "raw clones", &[]);
+    child.expect("right");
+    assert!(child.finish().success());
+}
+
+/// In a process of its own, because a clone has the pipes of all tests, too.
+fn raw_clones() {
+    let mine = create(&Name::new("cam").expect("a name"));
+    let mut clones = RawClones(Vec::new());
+    let other = Segment::<Shared>::open("cam").expect("it is there");
+    let owner = other.region().owner();
+    clones.add();
+    drop(other);
+    assert!(!mine.region().is_alive(owner));
+    // Some of these are born while the directory is locked.
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let uses = || {
+            let uses = std::iter::repeat_with(|| Segment::<Shared>::open("cam").map(drop));
+            uses.take_while(|_| !done.load(Ordering::Relaxed)).find_map(Result::err)
+        };
+        let user = scope.spawn(uses);
+        (0..100).for_each(|_| clones.add());
+        done.store(true, Ordering::Relaxed);
+        assert!(matches!(user.join(), Ok(None)), "the directory is locked by nobody who lives");
+    });
+    assert!(Segment::<Shared>::open("cam").is_ok());
+    drop(clones);
+    say("right");
+}
