@@ -76,7 +76,7 @@ pub enum Error {
     AlreadyExists {
         /// The object.
         name: String,
-        /// Who created it, if that is known.
+        /// Who created it, or took it over, last, if that is known; of a kept object it may be dead.
         creator: Option<Who>,
     },
 

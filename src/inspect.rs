@@ -20,7 +20,7 @@ pub struct Listed {
     pub persistence: Option<Persistence>,
     /// Whether nobody uses it any more, and nobody asked to keep it: `gc` will remove it.
     pub stale: bool,
-    /// Who created it, or took it over, and lives.
+    /// Who created it, or took it over, and lives; not known if it has not mapped it for writing.
     pub creator: Option<Who>,
     /// Who is attached to it for reading and writing, an entry for each attachment.
     pub users: Vec<Who>,

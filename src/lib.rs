@@ -46,6 +46,18 @@ pub use segment::{Bool, Layout, Placed, Schema, Segment, Shareable, Tail, field_
 pub use segment::{PickTail, TailIf};
 pub use sync::{Condvar, Locked, Mutex, MutexGuard, OwnerDied, Until, lock_both};
 
+/// For tests of memlane itself: what other processes, and their deaths, would do to an object.
+#[doc(hidden)]
+#[cfg(any(miri, memlane_heap))]
+pub mod heap {
+    pub use crate::sys::{peek, poke};
+    #[cfg(memlane_failpoints)]
+    pub use crate::{
+        prim::die_at,
+        sys::{kill_self, start_process},
+    };
+}
+
 /// Compiles what README.md shows.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

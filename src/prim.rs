@@ -9,6 +9,8 @@ use std::time::Duration;
 pub(crate) use core::sync::atomic::fence;
 #[cfg(not(memlane_failpoints))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(all(memlane_failpoints, any(miri, memlane_heap)))]
+pub use counted::die_at;
 #[cfg(memlane_failpoints)]
 pub(crate) use counted::{AtomicU32, AtomicU64, Ordering};
 
@@ -21,7 +23,8 @@ pub(crate) fn step() {
 
 /// Sleeps at most `limit` while `word` holds `expected`; may return early for any reason.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) {
-    sys::wait(std::ptr::from_ref(word).cast(), expected, limit);
+    let holds = || word.load(Ordering::Relaxed) == expected;
+    sys::wait(std::ptr::from_ref(word).cast(), expected, holds, limit);
 }
 
 /// Wakes up to `count` sleepers of `word`; returns how many.
@@ -31,7 +34,8 @@ pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
 
 /// Like [`wait`] for the low half of a 64-bit word; a change of the high half alone is not noticed.
 pub(crate) fn wait_low(word: &AtomicU64, expected: u32, limit: Duration) {
-    sys::wait(low_half(word), expected, limit);
+    let holds = || word.load(Ordering::Relaxed) as u32 == expected;
+    sys::wait(low_half(word), expected, holds, limit);
 }
 
 /// Like [`wake`] for those who wait with [`wait_low`].
@@ -52,17 +56,39 @@ fn low_half(word: &AtomicU64) -> *const u32 {
 mod counted {
     pub(crate) use core::sync::atomic::Ordering;
     use core::sync::atomic::{AtomicU32 as Real32, AtomicU64 as Real64};
-    use std::sync::OnceLock;
-
-    static STEPS: Real64 = Real64::new(0);
 
     /// Counts one step; at the one that `MEMLANE_DIE_AT` names (from 1), the process kills itself.
+    #[cfg(not(any(miri, memlane_heap)))]
     pub(crate) fn step() {
+        use std::sync::OnceLock;
+        static STEPS: Real64 = Real64::new(0);
         static DIE_AT: OnceLock<u64> = OnceLock::new();
         let die_at = *DIE_AT.get_or_init(|| {
             std::env::var("MEMLANE_DIE_AT").ok().and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
         });
         if STEPS.fetch_add(1, Ordering::Relaxed) + 1 == die_at {
+            crate::sys::kill_self();
+        }
+    }
+
+    #[cfg(any(miri, memlane_heap))]
+    thread_local! {
+        /// The steps that this thread, a process of its own, has still to live; none left: it lives on.
+        static LEFT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
+    /// Lets the process that this thread is die at its `step`-th step from now; 0: never.
+    #[cfg(any(miri, memlane_heap))]
+    pub fn die_at(step: u64) {
+        LEFT.set(step);
+    }
+
+    /// Counts one step of this thread.
+    #[cfg(any(miri, memlane_heap))]
+    pub(crate) fn step() {
+        let left = LEFT.get();
+        LEFT.set(left.saturating_sub(1));
+        if left == 1 {
             crate::sys::kill_self();
         }
     }

@@ -37,8 +37,8 @@ impl SharedMemory {
     /// Creates an object of `size` bytes, all zero, reserved and ready when its name appears.
     ///
     /// If nobody uses an object of that name any more, it is replaced. If its creator has died or closed it and others
-    /// still use it, it is taken over if it has the same size, see [`SharedMemory::origin`]; otherwise it is retired
-    /// and replaced. An object that is to be [kept](Persistence::Keep) is neither taken over nor replaced.
+    /// still use it, it is taken over, with its own options, if it has the same size, see [`SharedMemory::origin`];
+    /// otherwise it is retired and replaced. An object that is to be [kept](Persistence::Keep) is neither taken over nor replaced.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Creation against openers and against `kill -9`; and `gc` in a storm of processes that come and go.
+//! Creation against openers, against `kill -9`, and against the last user's leaving.
 //!
 //! `MEMLANE_LONG=1` makes each run as long as it is meant to be for a release.
 #![allow(missing_docs)]
@@ -8,10 +8,9 @@ mod common;
 mod random;
 
 use common::{Child, Dir, hear, role, say, spawn, times};
-use memlane::{Error, Mutex, Name, Options, Origin, Segment, Shareable, SharedMemory, gc, list, remove};
+use memlane::{Error, Name, Options, Origin, Segment, Shareable, SharedMemory};
 use random::Random;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Shareable)]
@@ -68,8 +67,6 @@ fn child() {
             drop(frame);
         }
         "come and go" => come_and_go(number(0)),
-        "work" => work(number(0)),
-        "collect" => collect(),
         other => panic!("no role {other}"),
     }
 }
@@ -224,159 +221,6 @@ fn of_two_who_close_an_object_at_once_one_takes_its_name() {
         });
         assert_eq!(dir.files(), [""; 0], "each took the other for alive");
     }
-}
-
-// ---------------------------------------------------------------------------------------------------------------
-// The storm
-
-const NAMES: [&str; 3] = ["red", "green", "blue"];
-
-/// What the storm's processes tell each other. `removals` counts, under its lock, whatever takes a name away from
-/// those who live: who sees another object under a name than its own looks whether that was so.
-#[derive(Debug, Shareable)]
-#[repr(C)]
-struct Control {
-    stop: AtomicU32,
-    attaches: AtomicU64,
-    creates: AtomicU64,
-    takeovers: AtomicU64,
-    removes: AtomicU64,
-    checks: AtomicU64,
-    reclaimed: AtomicU64,
-    removals: [Mutex<u64>; 3],
-}
-
-#[derive(Debug, Shareable)]
-#[repr(C)]
-struct Shared {
-    stamp: u64,
-    pair: Mutex<[u64; 2]>,
-    bytes: [u8; 256],
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
-fn create_shared(name: &str, options: &Options, stamp: u64) -> Result<Segment<Shared>, Error> {
-    Segment::create(name, (), options, |shared: &mut Shared| {
-        shared.stamp = stamp;
-        shared.bytes.fill(stamp as u8);
-    })
-}
-
-fn removals(control: &Segment<Control>, index: usize) -> u64 {
-    *control.removals[index].lock(control).expect("the control object").or_repair(|_| ())
-}
-
-fn work(seed: u64) {
-    let control = Segment::<Control>::open("control").expect("the parent's object");
-    let mut random = Random::from_seed(seed);
-    while control.stop.load(Ordering::Relaxed) == 0 {
-        let index = random.below(3) as usize;
-        match random.below(16) {
-            0 => {
-                // Counted first, and both under the lock: who sees this count sees the name gone, or us dead.
-                let mut removals = control.removals[index].lock(&control).expect("the lock").or_repair(|_| ());
-                *removals += 1;
-                match remove(NAMES[index]) {
-                    Ok(()) => count(&control.removes),
-                    Err(Error::NotFound { .. }) => {}
-                    Err(error) => panic!("{error:?}"),
-                }
-            }
-            action => attach_and_check(&control, index, action, random.next()),
-        }
-    }
-    say("done");
-}
-
-/// Opens or creates, uses, and closes an object, and checks that its name leads to it meanwhile.
-fn attach_and_check(control: &Segment<Control>, index: usize, action: u64, stamp: u64) {
-    let name = NAMES[index];
-    let removed_before = removals(control, index);
-    let attached = match action {
-        1..6 => Segment::<Shared>::open(name),
-        6..10 => create_shared(name, &Options::new(), stamp),
-        _ => Segment::open_or_create(name, (), &Options::new(), |shared: &mut Shared| {
-            shared.stamp = stamp;
-            shared.bytes.fill(stamp as u8);
-        }),
-    };
-    let mine = match attached {
-        Ok(mine) => mine,
-        Err(Error::NotFound { .. }) if action < 6 => return,
-        Err(Error::AlreadyExists { .. }) if (6..10).contains(&action) => return,
-        Err(error) => panic!("{error:?}"),
-    };
-    match mine.origin() {
-        Origin::Created => count(&control.creates),
-        Origin::TakenOver => count(&control.takeovers),
-        Origin::Opened => count(&control.attaches),
-    }
-    for _ in 0..stamp % 4 {
-        assert!(mine.bytes.iter().all(|byte| *byte == mine.stamp as u8), "not what its creator wrote");
-        let mut pair = mine.pair.lock(&mine).expect("nobody retires").or_repair(|pair| pair[1] = pair[0]);
-        assert_eq!(pair[0], pair[1], "two inside, or a repair that was not asked for");
-        pair[0] += 1;
-        pair[1] += 1;
-        drop(pair);
-        let found = Segment::<Shared>::open(name).map(|found| found.region().id());
-        if !matches!(&found, Ok(id) if *id == mine.region().id()) {
-            let removed = removals(control, index) - removed_before;
-            assert!(removed > 0, "the name of a living object leads to {found:?}, and nobody removed it");
-            return;
-        }
-        count(&control.checks);
-    }
-}
-
-fn collect() {
-    let control = Segment::<Control>::open("control").expect("the parent's object");
-    while control.stop.load(Ordering::Relaxed) == 0 {
-        let reclaimed = gc(None, false).expect("the directory").len();
-        control.reclaimed.fetch_add(reclaimed as u64, Ordering::Relaxed);
-    }
-    say("done");
-}
-
-#[test]
-fn gc_takes_what_is_dead_and_never_what_is_alive() {
-    const WORKERS: usize = 4;
-    let dir = Dir::new();
-    let control = Segment::<Control>::create(dir.name("control"), (), &Options::new(), |_| ()).expect("fresh");
-    let mut random = Random::new();
-    let start_worker = |random: &mut Random| spawn(dir.path(), "work", &[&(random.next() >> 1).to_string()]);
-    let mut collector = spawn(dir.path(), "collect", &[]);
-    let mut workers: Vec<Child> = (0..WORKERS).map(|_| start_worker(&mut random)).collect();
-    let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let counts = || [&control.attaches, &control.creates, &control.checks, &control.removes].map(value);
-    let mut kills = 0;
-    while kills < times(150, 1000) || counts().iter().any(|count| *count < 100) {
-        std::thread::sleep(Duration::from_millis(5 + random.below(30)));
-        let victim = &mut workers[random.below(WORKERS as u64) as usize];
-        assert!(victim.kill_if_alive(), "a worker found something wrong");
-        *victim = start_worker(&mut random);
-        kills += 1;
-    }
-    control.stop.store(1, Ordering::Relaxed);
-    workers.iter_mut().for_each(|worker| worker.expect("done"));
-    workers.into_iter().for_each(|worker| assert!(worker.finish().success()));
-    collector.expect("done");
-    assert!(collector.finish().success());
-
-    gc(Some(dir.path()), false).expect("the directory");
-    assert_eq!(dir.files(), ["control"], "something dead is left");
-    let listed = list(Some(dir.path())).expect("the directory");
-    assert!(listed.len() == 1 && listed[0].users.len() == 1 && listed[0].problem.is_none(), "{listed:?}");
-    let [attaches, creates, checks, removes] = counts();
-    let [takeovers, reclaimed] = [&control.takeovers, &control.reclaimed].map(value);
-    println!(
-        "{kills} kills, {creates} creates, {takeovers} takeovers, {attaches} other attaches, {removes} removes, \
-         {reclaimed} reclaimed by gc, {checks} times the name led to the object"
-    );
-    drop(control);
-    assert_eq!(dir.files(), [""; 0]);
 }
 
 #[test]

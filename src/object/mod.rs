@@ -369,6 +369,12 @@ impl Found {
             return Err(fail()(busy()));
         }
         prim::step();
+        if origin == Origin::TakenOver {
+            // Whoever had the role is not to be named for it any more; who takes part says so when it attaches.
+            sys::write_at(&file, &OwnerId::NOBODY.word().to_ne_bytes(), CREATOR_OFFSET as u64)
+                .map_err(Error::os("take over", &name))?;
+            prim::step();
+        }
         Ok(Object { name, header, locks, origin, directory, file })
     }
 
@@ -425,7 +431,7 @@ fn unlink(directory: &Directory, name: &Name) -> Result<(), Error> {
 /// # Errors
 ///
 /// [`Error::NotFound`] if nothing has the name, [`Error::Foreign`] if something has it that is no memlane object,
-/// which is left alone. A damaged object is removed.
+/// which is left alone. A dead object that still has its name, and a damaged one, is removed.
 pub fn remove(name: impl ToName) -> Result<(), Error> {
     take_away(&name.to_name()?, Access::Read, |_| Ok(()))
 }

@@ -60,7 +60,7 @@ impl<T: Shareable + ?Sized> Segment<T> {
     ///
     /// An object of that name that is dead is replaced. One that others still use although its creator died is taken
     /// over if its type and size are the same: then `init` ran in vain, or not at all, what is in the object stayed,
-    /// and [`Segment::origin`] says [`Origin::TakenOver`]. Otherwise it is retired and replaced.
+    /// its options included, and [`Segment::origin`] says [`Origin::TakenOver`]. Otherwise it is retired and replaced.
     ///
     /// # Errors
     ///

@@ -498,7 +498,7 @@ impl Drop for Map {
 // Waiting
 
 /// Sleeps at most `limit` while the word at that address holds `expected`.
-pub(crate) fn wait(word: *const u32, expected: u32, limit: Duration) {
+pub(crate) fn wait(word: *const u32, expected: u32, _: impl Fn() -> bool, limit: Duration) {
     let time = libc::timespec {
         tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: limit.subsec_nanos() as libc::c_long,

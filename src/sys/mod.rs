@@ -1,7 +1,8 @@
 //! The only code that names an operating system.
 //!
 //! Everything above stands on the items below. A port writes one file with the same items; `unsupported.rs` has
-//! them all and fails each, and `./check` compiles it, so the contract cannot drift.
+//! them all and fails each, and `./check` compiles it, so the contract cannot drift. `heap.rs` is all of it within one
+//! process, for Miri and ThreadSanitizer.
 //!
 //! **Objects.** An [`Fd`] is an open file, directory or object. `open_directory`, `make_directory`, `open_at`,
 //! `create_unnamed`, `publish`, `unlink`, `names`, `meta`, `meta_at`, `meta_of`, `file_system`, `reserve`, `set_len`,
@@ -18,8 +19,8 @@
 //!
 //! **Memory.** A [`Map`] is a range of bytes shared with whoever else maps the object, unmapped when dropped.
 //!
-//! **Waiting.** `wait` sleeps at most `limit` while a 32-bit word still holds `expected`; it may return early for
-//! any reason. `wake` wakes up to `count` sleepers, in any process, that wait on the same word of the same object,
+//! **Waiting.** `wait` sleeps at most `limit` while a 32-bit word still holds `expected`, which `holds` says too, for
+//! systems that do not look themselves; it may return early for any reason. `wake` wakes up to `count` sleepers, in any process, that wait on the same word of the same object,
 //! and returns how many. Where a system has no such call that crosses processes (Windows), the word's object id and
 //! offset name an event, and the same two functions wait for and set it; death is then seen by waiting on the
 //! owner's process handle too. Nothing above relies on a wake-up being delivered.
@@ -27,14 +28,21 @@
 //! **Identity.** `process` says who this process is, `is_stopped` whether one is stopped (for people, as proof of nothing), `user` which user it acts for, `random` gives 128 bits that
 //! nobody can predict.
 
-#[cfg(all(target_os = "linux", not(memlane_unsupported)))]
+#[cfg(any(miri, memlane_heap))]
+#[path = "heap.rs"]
+mod os;
+#[cfg(all(target_os = "linux", not(any(memlane_unsupported, miri, memlane_heap))))]
 #[path = "linux.rs"]
 mod os;
-#[cfg(not(all(target_os = "linux", not(memlane_unsupported))))]
+#[cfg(all(any(not(target_os = "linux"), memlane_unsupported), not(any(miri, memlane_heap))))]
 #[path = "unsupported.rs"]
 mod os;
 
 pub(crate) use os::*;
+#[cfg(all(memlane_failpoints, any(miri, memlane_heap)))]
+pub use os::{kill_self, start_process};
+#[cfg(any(miri, memlane_heap))]
+pub use os::{peek, poke};
 
 /// Whether something is opened or mapped for reading only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +59,7 @@ pub(crate) enum Sharing {
 }
 
 /// What kind of thing a name leads to.
-#[cfg_attr(memlane_unsupported, expect(dead_code, reason = "nothing is ever found there"))]
+#[cfg_attr(any(memlane_unsupported, memlane_heap, miri), expect(dead_code, reason = "not all of it is found there"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,

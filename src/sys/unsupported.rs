@@ -152,7 +152,7 @@ impl Map {
     }
 }
 
-pub(crate) fn wait(_: *const u32, _: u32, limit: Duration) {
+pub(crate) fn wait(_: *const u32, _: u32, _: impl Fn() -> bool, limit: Duration) {
     std::thread::sleep(limit);
 }
 

@@ -9,6 +9,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
+/// Whether objects are not files but lie in this process: `src/sys/heap.rs`.
+pub const ON_THE_HEAP: bool = cfg!(any(miri, memlane_heap));
+
 /// A directory of its own for a test's objects; gone with it.
 pub struct Dir(PathBuf);
 
@@ -16,9 +19,11 @@ impl Dir {
     pub fn new() -> Self {
         let name = Name::unique("memlane-test").expect("a unique name");
         let path = Path::new("/dev/shm").join(name.as_str());
-        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
-            .create(&path)
-            .expect("a directory");
+        if !ON_THE_HEAP {
+            std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+                .create(&path)
+                .expect("a directory");
+        }
         Self(path)
     }
 
@@ -32,6 +37,10 @@ impl Dir {
 
     /// The files in it.
     pub fn files(&self) -> Vec<String> {
+        if ON_THE_HEAP {
+            let list = memlane::list(Some(&self.0)).expect("the directory");
+            return list.into_iter().map(|object| object.name).collect();
+        }
         let list = std::fs::read_dir(&self.0).expect("the directory");
         list.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
@@ -39,7 +48,9 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        if !ON_THE_HEAP {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 }
 
@@ -91,6 +102,20 @@ pub fn small_file_system(options: &str) -> Option<Vec<String>> {
     // Not `eprintln`: the test harness would swallow it.
     let _ = writeln!(std::io::stderr(), "SKIPPED, no file system of its own: {problem}");
     None
+}
+
+/// Runs `role` in a file system in memory of its own, where it can see whether all memory comes back; or beside others,
+/// if this user may not mount one. Its arguments are the directory and whether it is `alone`; what it says is printed.
+pub fn run_alone(options: &str, role: &str) {
+    let dir = Dir::new();
+    let wrapper = small_file_system(options);
+    let alone = if wrapper.is_some() { "alone" } else { "beside others" };
+    let path = dir.path().to_str().expect("a plain path");
+    let mut child = spawn_under(&wrapper.unwrap_or_default(), dir.path(), role, &[path, alone]);
+    while let Some(said) = child.hear() {
+        println!("{said}");
+    }
+    assert!(child.finish().success());
 }
 
 /// In a child: its role and arguments. `None` if the test binary was started by hand.
@@ -148,9 +173,14 @@ impl Child {
         self.process.wait().expect("the child is ours to wait for");
     }
 
+    /// Whether it has ended, killed or by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None))
+    }
+
     /// [`kill`](Self::kill), unless it has ended by itself already: then false.
     pub fn kill_if_alive(&mut self) -> bool {
-        let alive = matches!(self.process.try_wait(), Ok(None));
+        let alive = !self.has_ended();
         self.kill();
         alive
     }

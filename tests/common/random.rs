@@ -11,7 +11,8 @@ impl Random {
     pub fn new() -> Self {
         let given = std::env::var("MEMLANE_SEED").ok().map(|seed| seed.parse().expect("MEMLANE_SEED is a number"));
         let seed = given.unwrap_or_else(|| RandomState::new().hash_one(()));
-        println!("MEMLANE_SEED={seed}");
+        // On stderr, or a child's parent would not show it.
+        eprintln!("MEMLANE_SEED={seed}");
         Self(seed)
     }
 

@@ -3,6 +3,9 @@
 use crate::common::Dir;
 use crate::victim::{OBJECT, PATIENCE, Shared, State, create, table};
 use memlane::{Error, LockError, Locked, MutexGuard, Origin, Persistence, Segment, Until};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// What may be found under the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +16,25 @@ pub enum Expected {
     ObjectOrNothing,
     /// The complete object, nothing, or the object of another type that had the name before.
     ObjectOrOther,
+}
+
+/// A directory with what a death would leave, from copies of the files: locks are not copied, so there everybody is
+/// dead. Because that includes whoever would have lived on, the object is one to be kept.
+pub fn left_behind(copies: &Path) -> Dir {
+    const PERSISTENCE: u64 = 20;
+    let dir = Dir::new();
+    for entry in std::fs::read_dir(copies).expect("the copies") {
+        let (from, name) = entry.map(|entry| (entry.path(), entry.file_name())).expect("a copy");
+        if name == OBJECT {
+            let object = File::options().read(true).write(true).open(&from).expect("a copy");
+            let mut word = [0; 4];
+            if object.read_exact_at(&mut word, PERSISTENCE).is_ok() && word == 2_u32.to_ne_bytes() {
+                object.write_all_at(&1_u32.to_ne_bytes(), PERSISTENCE).expect("a copy to write to");
+            }
+        }
+        std::fs::rename(from, dir.path().join(name)).expect("the same file system");
+    }
+    dir
 }
 
 /// Whoever comes next finds what was expected, can use it, remove it, and make it anew, and nothing is left over.

@@ -3,11 +3,10 @@
 use crate::aftermath::Expected::{self, Object, ObjectOrNothing, ObjectOrOther};
 use crate::aftermath::{next_user, works, works_or_is_retired};
 use crate::common::Dir;
-use crate::death::{Event, Run};
-use crate::victim::{OBJECT, PATIENCE, Shared, create};
-use memlane::{LockError, Locked, Mutex, Options, Persistence, Segment, Shareable, Until, WaitError};
-use std::mem::offset_of;
-use std::os::unix::fs::FileExt;
+use crate::peek::{condition_is_awaited, directory_is_locked, lock_is_awaited};
+use crate::victim::{Cell, OBJECT, PATIENCE, PLACE, RAW, Shared, command, create, place};
+use memlane::{LockError, Locked, Mutex, Options, Persistence, Segment, Shareable, SharedMemory, Until, WaitError};
+use memlane_crash::{End, Event, Files};
 use std::time::{Duration, Instant};
 
 pub struct Operation {
@@ -16,6 +15,24 @@ pub struct Operation {
     /// What a death may leave.
     pub expected: Expected,
     pub scenario: fn(&Dir, &mut Run),
+}
+
+/// One run of an operation, with objects of one persistence.
+pub struct Run<'a, 'b> {
+    pub run: &'a mut memlane_crash::Run<'b>,
+    pub persistence: Persistence,
+    /// For the two orders in which somebody can come next.
+    pub number: usize,
+}
+
+impl Run<'_, '_> {
+    /// Lets a victim do `operation` in `dir`.
+    pub fn die(&mut self, dir: &Dir, operation: &str, on: &mut dyn FnMut(Event)) -> End {
+        let files = Files::In(dir.path().to_owned());
+        self.run
+            .victim(command(dir, operation, self.persistence), &files, on)
+            .unwrap_or_else(|problem| panic!("{problem}"))
+    }
 }
 
 const BOTH: &[Persistence] = &[Persistence::Keep, Persistence::UntilLastUser];
@@ -30,27 +47,42 @@ const fn operation(
     Operation { title, persistences, expected, scenario }
 }
 
-pub const OPERATIONS: [Operation; 21] = [
+pub const OPERATIONS: &[Operation] = &[
     operation("create", BOTH, ObjectOrNothing, |dir, run| alone(dir, run, "create")),
     operation("create in place of a dead one", BOTH, ObjectOrNothing, create_in_place_of_a_dead_one),
     operation("create, taking over an orphan", UNTIL_LAST_USER, Object, take_over),
     operation("create, retiring an orphan of another type", UNTIL_LAST_USER, ObjectOrOther, retire_an_orphan),
     operation("open", BOTH, Object, |dir, run| beside_us(dir, run, "open")),
+    operation("open or create, with nothing there", UNTIL_LAST_USER, ObjectOrNothing, |dir, run| {
+        alone(dir, run, "open or create")
+    }),
+    operation("wait for an object", UNTIL_LAST_USER, ObjectOrNothing, wait_until_created),
+    operation("open for reading", BOTH, Object, |dir, run| beside_us(dir, run, "read")),
+    operation("list, space", UNTIL_LAST_USER, Object, |dir, run| beside_us(dir, run, "list")),
+    operation("create, map and write raw bytes", UNTIL_LAST_USER, ObjectOrOther, create_raw),
+    operation("open, map, write, place, find raw bytes", UNTIL_LAST_USER, ObjectOrOther, use_raw),
     operation("open what nobody uses", &[Persistence::Keep], Object, open_what_nobody_uses),
     operation("close, while others use it", BOTH, Object, |dir, run| beside_us(dir, run, "close")),
     operation("close by the last user", BOTH, ObjectOrNothing, |dir, run| alone(dir, run, "close the last")),
     operation("remove", BOTH, ObjectOrNothing, |dir, run| take_away(dir, run, "remove")),
+    operation("remove the name of one's own", BOTH, ObjectOrNothing, |dir, run| take_away(dir, run, "remove the name")),
+    operation("retire, while another waits", BOTH, ObjectOrNothing, retire_while_another_waits),
     operation("retire", BOTH, ObjectOrNothing, |dir, run| take_away(dir, run, "retire")),
     operation("gc", UNTIL_LAST_USER, ObjectOrNothing, collect),
     operation("lock", BOTH, Object, |dir, run| beside_us(dir, run, "lock")),
     operation("lock, contended", BOTH, Object, lock_contended),
+    operation("lock, held until the time is over", BOTH, Object, |dir, run| lock_held(dir, run, "lock in vain")),
+    operation("try to lock, held", BOTH, Object, |dir, run| lock_held(dir, run, "try to lock")),
+    operation("lock two", BOTH, Object, |dir, run| beside_us(dir, run, "lock both")),
     operation("lock after a dead holder", BOTH, Object, |dir, run| after_a_dead_holder(dir, run, "lock")),
     operation("unlock", BOTH, Object, |dir, run| beside_us(dir, run, "unlock")),
+    operation("unlock, repaired", BOTH, Object, |dir, run| after_a_dead_holder(dir, run, "unlock repaired")),
     operation("unlock, unrepaired", BOTH, Object, |dir, run| after_a_dead_holder(dir, run, "unlock unrepaired")),
     operation("unlock, while another waits", BOTH, Object, unlock_while_another_waits),
     operation("notify one", BOTH, Object, |dir, run| notify(dir, run, "notify one")),
     operation("notify all", BOTH, Object, |dir, run| notify(dir, run, "notify all")),
-    operation("wait until notified", BOTH, Object, wait_until_notified),
+    operation("wait until notified", BOTH, Object, |dir, run| wait_until_notified(dir, run, "wait")),
+    operation("wait once", BOTH, Object, |dir, run| wait_until_notified(dir, run, "wait once")),
     operation("wait until the time is over", BOTH, Object, |dir, run| beside_us(dir, run, "wait in vain")),
 ];
 
@@ -81,7 +113,7 @@ fn beside_us(dir: &Dir, run: &mut Run, act: &str) {
 }
 
 /// A file without locks is what a crash of its last user leaves.
-fn make_dead(dir: &Dir) {
+pub fn make_dead(dir: &Dir) {
     let original = create(dir.name("original"), Persistence::UntilLastUser).expect("a fresh object");
     std::fs::copy(dir.path().join("original"), dir.path().join(OBJECT)).expect("a copy");
     drop(original);
@@ -93,7 +125,7 @@ fn create_in_place_of_a_dead_one(dir: &Dir, run: &mut Run) {
 }
 
 /// An object that we use, and whose creator is gone.
-fn orphan<T: Shareable<Tail = ()>>(dir: &Dir, init: impl FnOnce(&mut T)) -> Segment<T> {
+pub fn orphan<T: Shareable<Tail = ()>>(dir: &Dir, init: impl FnOnce(&mut T)) -> Segment<T> {
     let name = dir.name(OBJECT);
     let creator = Segment::<T>::create(&name, (), &Options::new(), init).expect("a fresh object");
     let ours = Segment::open(&name).expect("the same object");
@@ -136,9 +168,70 @@ fn take_away(dir: &Dir, run: &mut Run, act: &str) {
     run.die(dir, act, &mut quietly);
     let retired = works_or_is_retired(&ours);
     assert!(act == "retire" || !retired, "a removed object goes on to work");
-    assert!(act == "remove" || retired || dir.files() == [OBJECT], "the name went before its users were told");
+    assert!(act != "retire" || retired || dir.files() == [OBJECT], "the name went before its users were told");
     next_user(dir, ObjectOrNothing, 1, run.number % 2 == 1);
     assert_eq!(works_or_is_retired(&ours), retired);
+}
+
+/// Somebody who sleeps is told, or else can be notified.
+fn retire_while_another_waits(dir: &Dir, run: &mut Run) {
+    let ours = object(dir, run);
+    std::thread::scope(|scope| {
+        let mut waiter = None;
+        run.die(dir, "retire", &mut |event| {
+            if event == Event::Ready {
+                waiter = Some(scope.spawn(|| {
+                    let state = ours.state.lock(&ours).expect("the lock").or_repair(|_| ());
+                    let until = |limit| Until::timeout(limit);
+                    let result = in_time(|limit| ours.changed.wait_while(state, until(limit), |state| state.turn == 0));
+                    matches!(result, Err(WaitError::Lock(LockError::Retired { .. })))
+                }));
+                wait_until(|| condition_is_awaited(dir));
+            }
+        });
+        let retired = ours.region().is_retired();
+        if !retired {
+            ours.state.lock_timeout(&ours, PATIENCE).expect("the lock").or_repair(|_| ()).turn = 1;
+            ours.changed.notify_all();
+        }
+        assert!(waiter.is_none_or(|waiter| waiter.join().expect("a wait that ended") == retired));
+    });
+    next_user(dir, ObjectOrNothing, 1, run.number % 2 == 1);
+}
+
+/// We create the object after the victim has looked for it.
+fn wait_until_created(dir: &Dir, run: &mut Run) {
+    let persistence = run.persistence;
+    let (mut ours, mut looked) = (None, false);
+    run.die(dir, "wait for", &mut |_| {
+        let looks = directory_is_locked(dir);
+        if looked && !looks && ours.is_none() {
+            ours = Some(create(dir.name(OBJECT), persistence).expect("a fresh object"));
+        }
+        looked |= looks;
+    });
+    let ours = ours.unwrap_or_else(|| object(dir, run));
+    after(dir, run, &ours);
+}
+
+fn create_raw(dir: &Dir, run: &mut Run) {
+    run.die(dir, "create raw", &mut quietly);
+    next_user(dir, ObjectOrOther, 0, run.number % 2 == 1);
+}
+
+/// What the victim did not write stays as it was, and what it began to build can be built anew.
+fn use_raw(dir: &Dir, run: &mut Run) {
+    let options = Options::new().persistence(run.persistence);
+    let ours = SharedMemory::create(dir.name(OBJECT), RAW, &options).expect("a fresh object");
+    let mut ours = ours.map_mut().expect("raw bytes");
+    run.die(dir, "use raw", &mut quietly);
+    let mut bytes = [0; RAW as usize];
+    ours.read_at(0, &mut bytes).expect("bytes");
+    assert!(bytes[..PLACE].iter().all(|byte| *byte <= 1), "a byte that nobody wrote");
+    assert!(bytes[PLACE + size_of::<Cell>()..].iter().all(|byte| *byte == 0), "more was written than was said");
+    let placed = place(&mut ours);
+    assert!(matches!(placed.value.try_lock(&placed), Ok(Locked::Clean(value)) if *value == 7));
+    next_user(dir, ObjectOrOther, 1, run.number % 2 == 1);
 }
 
 fn collect(dir: &Dir, run: &mut Run) {
@@ -151,29 +244,7 @@ fn collect(dir: &Dir, run: &mut Run) {
     next_user(dir, ObjectOrNothing, 0, run.number % 2 == 1);
 }
 
-/// The 32 bits at `offset` of the shared value.
-fn peek(dir: &Dir, offset: usize) -> u32 {
-    let file = std::fs::File::open(dir.path().join(OBJECT)).expect("the object");
-    let read = |offset: u64| {
-        let mut word = [0; 4];
-        file.read_exact_at(&mut word, offset).expect("bytes of the object");
-        u32::from_ne_bytes(word)
-    };
-    const DATA_OFFSET: u64 = 40;
-    read(u64::from(read(DATA_OFFSET)) + offset as u64)
-}
-
-/// Whether somebody sleeps, or is about to, for the lock.
-fn lock_is_awaited(dir: &Dir) -> bool {
-    peek(dir, offset_of!(Shared, state)) & 1 << 31 != 0
-}
-
-/// Whether somebody sleeps, or is about to, for the condition.
-fn condition_is_awaited(dir: &Dir) -> bool {
-    peek(dir, offset_of!(Shared, changed)) & 1 != 0
-}
-
-fn wait_until(mut done: impl FnMut() -> bool) {
+pub fn wait_until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < PATIENCE, "it hangs");
@@ -182,7 +253,7 @@ fn wait_until(mut done: impl FnMut() -> bool) {
 }
 
 /// Waits with a timeout that is out of reach, so that it is not the timeout that ends the wait.
-fn in_time<T>(wait: impl FnOnce(Duration) -> T) -> T {
+pub fn in_time<T>(wait: impl FnOnce(Duration) -> T) -> T {
     let start = Instant::now();
     let result = wait(PATIENCE * 2);
     assert!(start.elapsed() < PATIENCE, "it hung until its time was over");
@@ -202,17 +273,30 @@ fn lock_contended(dir: &Dir, run: &mut Run) {
     after(dir, run, &ours);
 }
 
-/// The last holder left the data half-changed.
-fn after_a_dead_holder(dir: &Dir, run: &mut Run, act: &str) {
+/// We hold the lock all the time.
+fn lock_held(dir: &Dir, run: &mut Run, act: &str) {
     let ours = object(dir, run);
-    let holder = Segment::<Shared>::open(dir.name(OBJECT)).expect("the same object");
-    // A thread of its own, because a thread remembers what it locked. Detaching is a death to all others.
+    let state = ours.state.lock(&ours).expect("the lock").or_repair(|_| ());
+    run.die(dir, act, &mut quietly);
+    drop(state);
+    after(dir, run, &ours);
+}
+
+/// A holder dies and leaves the data half-changed: detaching is a death to all others.
+pub fn half_change(dir: &Dir) {
+    let holder = Segment::<Shared>::open(dir.name(OBJECT)).expect("the object");
+    // A thread of its own, because a thread remembers what it locked.
     let locked = std::thread::spawn(move || {
         let mut state = holder.state.lock(&holder).expect("the lock").or_repair(|_| ());
         state.a += 1;
         std::mem::forget(state);
     });
     locked.join().expect("no panic");
+}
+
+fn after_a_dead_holder(dir: &Dir, run: &mut Run, act: &str) {
+    let ours = object(dir, run);
+    half_change(dir);
     run.die(dir, act, &mut quietly);
     after(dir, run, &ours);
 }
@@ -275,10 +359,10 @@ fn notify(dir: &Dir, run: &mut Run, act: &str) {
 }
 
 /// We notify as soon as the victim sleeps.
-fn wait_until_notified(dir: &Dir, run: &mut Run) {
+pub fn wait_until_notified(dir: &Dir, run: &mut Run, act: &str) {
     let ours = object(dir, run);
     let mut notified = false;
-    run.die(dir, "wait", &mut |_| {
+    run.die(dir, act, &mut |_| {
         if !notified && condition_is_awaited(dir) {
             ours.state.lock_timeout(&ours, PATIENCE).expect("the lock").or_repair(|_| ()).turn = 1;
             ours.changed.notify_one();
