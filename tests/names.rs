@@ -566,7 +566,7 @@ fn nothing_is_decided_about_a_name_while_another_has_the_directory() {
     let _user = Segment::<Counter>::open(dir.name("orphan")).expect("it is there");
     drop(creator);
     let directory = File::open(dir.path()).expect("the directory");
-    directory.lock().expect("nobody has it");
+    directory.lock_shared().expect("nobody has it");
     let calls: [&(dyn Fn() -> Result<(), Error> + Sync); 7] = [
         &|| Segment::<Counter>::open(dir.name("cam")).map(drop),
         &|| counter(&dir.name("orphan"), Options::new()).map(drop),
