@@ -117,8 +117,9 @@ impl Table {
             };
             slot.pid.store(0, Ordering::Relaxed);
             slot.sleep.store(0, Ordering::Relaxed);
-            // ORDERING: Release pairs with the Acquire load in `is_dead`; the fence with the one in `who`: who reads
-            // anything of what follows sees this generation, and not the predecessor's.
+            // ORDERING: Release pairs with the Acquire load in `is_dead`: who sees by this generation that the predecessor
+            // is dead also sees all that it did. The fence pairs with the one in `who`: who reads anything of what
+            // follows sees this generation, and not the predecessor's.
             slot.generation.store(generation, Ordering::Release);
             prim::fence(Ordering::Release);
             slot.started.store(process.started, Ordering::Relaxed);
@@ -151,6 +152,11 @@ impl Table {
     /// What is known of `owner`, dead or alive, for people.
     pub(crate) fn who(&self, owner: OwnerId) -> Option<Who> {
         let slot = &self.slots[owner.slot()?];
+        // ORDERING: Acquire pairs with the Release store of the generation in `attach`: no pid of an earlier holder is
+        // read after it, also by who knows nothing of `owner` but its name.
+        if slot.generation.load(Ordering::Acquire) != owner.generation() {
+            return None;
+        }
         // ORDERING: Acquire pairs with the last Release store in `attach`.
         let pid = slot.pid.load(Ordering::Acquire);
         let mut name = [0_u8; 16];

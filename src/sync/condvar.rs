@@ -141,7 +141,7 @@ impl Condvar {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let next = (seen & !SLEEPERS).wrapping_add(2) | (seen & mark);
-            // ORDERING: Release pairs with the Acquire loads in `sleep`: what was written before the notification is
+            // ORDERING: Release pairs with the Acquire load in `sleep`: what was written before the notification is
             // seen by those it wakes, also without the mutex.
             match self.word.compare_exchange(seen, next, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return seen,
@@ -159,8 +159,9 @@ impl Condvar {
     ) -> Result<(Locked<'a, T>, Woken), WaitError> {
         let (mutex, attachment) = (guard.mutex, guard.attachment);
         let offset = attachment.offset_of(&self.word)? as u64;
-        // ORDERING: Acquire pairs with the Release in `advance`; here and below.
-        let sequence = self.word.load(Ordering::Acquire) & !SLEEPERS;
+        // Nothing is read because of this number; the mutex orders it after every notification the caller knows of.
+        let sequence = self.word.load(Ordering::Relaxed) & !SLEEPERS;
+        // ORDERING: Acquire pairs with the Release in `advance`.
         let notified = || (self.word.load(Ordering::Acquire) & !SLEEPERS != sequence).then_some(Woken::Notified);
         guard.unlock();
         let mut woken = spin(notified);

@@ -55,7 +55,7 @@ fn explore_deaths(name: &str, (short, long): (Bound, Bound), model: impl Fn(u64)
         let counted = Arc::clone(&deaths);
         total += schedules(bound, move || {
             model(step);
-            counted.fetch_add(prim::fallen(), Ordering::Relaxed);
+            counted.fetch_add(prim::deaths(), Ordering::Relaxed);
         });
         if deaths.load(Ordering::Relaxed) == 0 {
             println!("{name}: {total} schedules, a death at each of {} steps, {}", step - 1, shown(bound));

@@ -251,3 +251,31 @@ fn a_death_of_whoever_repairs() {
         assert!(reports == 1 || reports == 2 && held, "each death is reported once");
     });
 }
+
+/// One dies holding the lock, and another attaches in its place meanwhile: whoever sees that by the new generation of
+/// the slot also sees all that the dead one did.
+#[test]
+fn a_death_seen_by_who_came_after() {
+    explore("1 dies, 1 attaches in its place, 1 locks and repairs", (Some(3), Some(4)), || {
+        let (table, estate) = (table(), Estate::new());
+        let [dead, mine] = [1, 2].map(|pid| RegionMut::attach(&table, pid));
+        let holder = Rc::clone(&estate);
+        let dying = thread::spawn(move || {
+            prim::mortal(u64::MAX, || {
+                let guard = clean(holder.mutex.lock(&dead));
+                guard.increment();
+                prim::die()
+            });
+            dead.die();
+        });
+        let coming = thread::spawn(move || {
+            RegionMut::attach(&table, 3);
+            prim::end_slices();
+        });
+        estate.visit(&mine, true);
+        join([dying]);
+        join([coming]);
+        estate.visit(&mine, true);
+        assert_eq!(estate.reports.get(), 1, "one is told");
+    });
+}

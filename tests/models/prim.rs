@@ -24,9 +24,10 @@ struct World {
     unused: Vec<Word>,
     words: HashMap<usize, Word>,
     sleepers: Vec<Sleeper>,
-    /// How many have died, and how many of these because their steps were over.
+    /// How often everybody's slice of sleep has ended.
+    ends: u64,
+    /// How many have died because their steps were over.
     deaths: u64,
-    fallen: u64,
 }
 
 struct Sleeper {
@@ -40,8 +41,8 @@ struct Sleeper {
 struct Life {
     /// The steps it has left to live, if it is to die.
     left: Cell<Option<u64>>,
-    /// How many deaths there had been when a slice of its sleep on a word last ended.
-    slices: RefCell<HashMap<usize, u64>>,
+    /// Which of these ends was the last of its own sleep on a word.
+    ends: RefCell<HashMap<usize, u64>>,
 }
 
 thread_local! {
@@ -64,11 +65,7 @@ pub(crate) fn begin() {
 }
 
 /// How many have died in this run because their steps were over.
-pub(crate) fn fallen() -> u64 {
-    world(|world| world.fallen)
-}
-
-fn deaths() -> u64 {
+pub(crate) fn deaths() -> u64 {
     world(|world| world.deaths)
 }
 
@@ -120,44 +117,44 @@ pub(crate) fn step() {
         own.left.get()
     });
     if left == Some(0) {
-        world(|world| world.fallen += 1);
+        world(|world| world.deaths += 1);
         die();
     }
 }
 
-/// Ends the slice of everybody who sleeps, and the next one on any other word of everybody: somebody has died, and time
-/// passes. Who looks after that sees the death. No more slices end than these.
+/// The address of no word: where the model counts the ends of slices, for loom to see them.
+const ENDS: usize = 1;
+
+/// Time passes: ends the slice of everybody who sleeps, and the next one on any other word of everybody. Who looks after
+/// that sees what happened before. A model does so after a death; no more slices end than these.
 pub(crate) fn end_slices() {
-    word(DEATHS).fetch_add(1, Ordering::Release);
-    let sleepers = world(|world| {
-        world.deaths += 1;
-        std::mem::take(&mut world.sleepers)
+    word(ENDS).fetch_add(1, Ordering::Release);
+    let (sleepers, ends) = world(|world| {
+        world.ends += 1;
+        (std::mem::take(&mut world.sleepers), world.ends)
     });
     for sleeper in sleepers {
-        sleeper.life.slices.borrow_mut().insert(sleeper.address, deaths());
+        sleeper.life.ends.borrow_mut().insert(sleeper.address, ends);
         sleeper.thread.unpark();
     }
 }
 
-/// The address of no word: where the model counts deaths, to see them as loom sees the rest.
-const DEATHS: usize = 1;
-
-/// Whether a death has ended this slice before it began.
+/// Whether this slice has ended before it began.
 fn is_over(life: &Life, address: usize) -> bool {
-    let deaths = deaths();
-    let before = life.slices.borrow_mut().insert(address, deaths).unwrap_or(0);
-    if before < deaths {
-        let _ = word(DEATHS).compare_exchange(IMPOSSIBLE, IMPOSSIBLE, Ordering::Relaxed, Ordering::Acquire);
+    let ends = world(|world| world.ends);
+    let is_over = life.ends.borrow_mut().insert(address, ends).unwrap_or(0) < ends;
+    if is_over {
+        let _ = word(ENDS).compare_exchange(IMPOSSIBLE, IMPOSSIBLE, Ordering::Relaxed, Ordering::Acquire);
     }
-    before < deaths
+    is_over
 }
 
-/// Sleeps while the low half of the word at `address` is `expected`, with no limit but a death.
+/// Sleeps while the low half of the word at `address` is `expected`, with no limit but [`end_slices`].
 fn sleep_on(address: usize, expected: u32) {
     step();
     let life = LIFE.with(Rc::clone);
-    // Tells loom that this depends on deaths.
-    latest(&word(DEATHS));
+    // Tells loom that this depends on the ends of slices.
+    latest(&word(ENDS));
     // Between two operations of loom's nothing else happens: as in the kernel, to compare and to lie down is one step.
     if latest(&word(address)) as u32 == expected && !is_over(&life, address) {
         world(|world| world.sleepers.push(Sleeper { address, thread: current(), life }));
