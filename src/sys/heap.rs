@@ -66,71 +66,32 @@ impl Fd {
         self.names()?.get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The addresses of the `len` bytes at `offset`, in the pieces that whoever has them mapped may write at a time.
-    fn pieces(&self, offset: u64, len: usize) -> io::Result<impl Iterator<Item = Piece> + '_> {
+    /// The address of `len` bytes at `offset`.
+    fn range(&self, offset: u64, len: usize) -> io::Result<*mut u8> {
         let end = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let block = self.0.bytes.get().ok_or_else(end)?;
         let start = usize::try_from(offset).map_err(|_| end())?;
         start.checked_add(len).filter(|end| *end <= block.len).ok_or_else(end)?;
-        let mut done = 0;
-        Ok(std::iter::from_fn(move || {
-            let (at, left) = (start + done, len - done);
-            let size = match left {
-                0 => return None,
-                8.. if at.is_multiple_of(8) && !is_two_words(at) => 8,
-                4.. if at.is_multiple_of(4) => 4,
-                _ => 1,
-            };
-            done += size;
-            // SAFETY: the piece lies in the block, as just checked.
-            Some(Piece { address: unsafe { block.base.add(at) }, at: at - start, size })
-        }))
+        Ok(block.base.as_ptr().wrapping_add(start))
     }
 }
 
-/// Whether at this offset lie two words of 32 bits, which Miri forbids to access as one while somebody else accesses
-/// one of them: the state, and the first two in a slot of the participant table (docs/DESIGN.md draws both).
-fn is_two_words(at: usize) -> bool {
-    at == 128 || (256..8448).contains(&at) && at.is_multiple_of(64)
-}
-
-/// Some bytes of an object that are read and written at once, as the processes that map them do.
-struct Piece {
-    address: NonNull<u8>,
-    /// Their place in what is copied, and how many they are: 1, 4 or 8.
-    at: usize,
-    size: usize,
-}
-
-impl Piece {
-    fn load(&self, to: &mut [u8]) {
-        let address = self.address.as_ptr();
-        let to = &mut to[self.at..self.at + self.size];
-        // SAFETY: the bytes lie in a block, which `Fd::pieces` borrows, are aligned to their size, and are accessed as
-        // atomics only, but by who has them alone.
-        unsafe {
-            match self.size {
-                8 => to.copy_from_slice(&AtomicU64::from_ptr(address.cast()).load(Ordering::Relaxed).to_ne_bytes()),
-                4 => to.copy_from_slice(&AtomicU32::from_ptr(address.cast()).load(Ordering::Relaxed).to_ne_bytes()),
-                _ => to[0] = AtomicU8::from_ptr(address).load(Ordering::Relaxed),
-            }
-        }
-    }
-
-    fn store(&self, from: &[u8]) {
-        let address = self.address.as_ptr();
-        let from = &from[self.at..self.at + self.size];
-        let mut wide = [0; 8];
-        wide[..self.size].copy_from_slice(from);
-        let [a, b, c, d, ..] = wide;
-        // SAFETY: as for `load`.
-        unsafe {
-            match self.size {
-                8 => AtomicU64::from_ptr(address.cast()).store(u64::from_ne_bytes(wide), Ordering::Relaxed),
-                4 => AtomicU32::from_ptr(address.cast()).store(u32::from_ne_bytes([a, b, c, d]), Ordering::Relaxed),
-                _ => AtomicU8::from_ptr(address).store(a, Ordering::Relaxed),
-            }
-        }
+/// Goes through the `len` bytes at `offset` of an object in the pieces in which those who have it mapped change them:
+/// calls `access` with the place of each in what is copied, and its size.
+fn in_pieces(offset: u64, len: usize, mut access: impl FnMut(usize, usize)) {
+    // The two halves of these are words of their own, and Miri forbids to access one in another size than who writes
+    // it: the state, and generation and pid of a participant. docs/DESIGN.md draws them.
+    let is_two_words = |at: u64| at == 128 || (256..8448).contains(&at) && at.is_multiple_of(64);
+    let mut done = 0;
+    while done < len {
+        let at = offset + done as u64;
+        let size = match len - done {
+            8.. if at.is_multiple_of(8) && !is_two_words(at) => 8,
+            4.. if at.is_multiple_of(4) => 4,
+            _ => 1,
+        };
+        access(done, size);
+        done += size;
     }
 }
 
@@ -211,12 +172,38 @@ pub(crate) fn set_len(file: &Fd, len: u64) -> io::Result<()> {
 }
 
 pub(crate) fn read_at(file: &Fd, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-    file.pieces(offset, bytes.len())?.for_each(|piece| piece.load(bytes));
+    let from = file.range(offset, bytes.len())?;
+    in_pieces(offset, bytes.len(), |at, size| {
+        let (from, to) = (from.wrapping_add(at), &mut bytes[at..at + size]);
+        // SAFETY: the bytes lie in the block that `file` keeps, are aligned to their size, and whoever changes them
+        // meanwhile does so by atomics.
+        unsafe {
+            match size {
+                8 => to.copy_from_slice(&AtomicU64::from_ptr(from.cast()).load(Ordering::Relaxed).to_ne_bytes()),
+                4 => to.copy_from_slice(&AtomicU32::from_ptr(from.cast()).load(Ordering::Relaxed).to_ne_bytes()),
+                _ => to[0] = AtomicU8::from_ptr(from).load(Ordering::Relaxed),
+            }
+        }
+    });
     Ok(())
 }
 
 pub(crate) fn write_at(file: &Fd, bytes: &[u8], offset: u64) -> io::Result<()> {
-    file.pieces(offset, bytes.len())?.for_each(|piece| piece.store(bytes));
+    let to = file.range(offset, bytes.len())?;
+    in_pieces(offset, bytes.len(), |at, size| {
+        let (to, from) = (to.wrapping_add(at), &bytes[at..at + size]);
+        let mut word = [0; 8];
+        word[..size].copy_from_slice(from);
+        let [a, b, c, d, ..] = word;
+        // SAFETY: as in `read_at`; who reads them meanwhile does so by atomics too.
+        unsafe {
+            match size {
+                8 => AtomicU64::from_ptr(to.cast()).store(u64::from_ne_bytes(word), Ordering::Relaxed),
+                4 => AtomicU32::from_ptr(to.cast()).store(u32::from_ne_bytes([a, b, c, d]), Ordering::Relaxed),
+                _ => AtomicU8::from_ptr(to).store(a, Ordering::Relaxed),
+            }
+        }
+    });
     Ok(())
 }
 
