@@ -104,7 +104,8 @@ enum Attempt {
 /// Takes `word` if it is free or its holder is dead; never sleeps.
 fn attempt(word: &AtomicU64, me: OwnerId, waiters: u64, is_dead: impl Fn(OwnerId) -> bool) -> Attempt {
     loop {
-        let seen = word.load(Ordering::Relaxed);
+        // ORDERING: Acquire pairs with the Release by which that owner came into the word: it is in the table too.
+        let seen = word.load(Ordering::Acquire);
         let owner = OwnerId::in_word(seen);
         let (new, clean) = if owner.is_nobody() {
             (me.word() | (seen & (WAITERS | DIRTY)) | waiters, seen & DIRTY == 0)
@@ -114,8 +115,9 @@ fn attempt(word: &AtomicU64, me: OwnerId, waiters: u64, is_dead: impl Fn(OwnerId
             return Attempt::Held { word: seen };
         };
         // ORDERING: Acquire pairs with the Release of `release`, by which the last holder left. A holder that died
-        // released nothing, but the system that reported its death orders all it did before.
-        if word.compare_exchange(seen, new, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+        // released nothing, but the system that reported its death orders all it did before. Release: whoever finds this
+        // owner in the word finds its slot in the table taken, and does not think it dead.
+        if word.compare_exchange(seen, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return Attempt::Taken { clean };
         }
     }
@@ -185,8 +187,8 @@ impl<T: ?Sized> Mutex<T> {
         timeout: Option<Duration>,
     ) -> Result<Locked<'a, T>, LockError> {
         let me = attachment.me().word();
-        // ORDERING: Acquire pairs with the Release of `release`.
-        let free = || self.word.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        // ORDERING: as in `attempt`.
+        let free = || self.word.compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if attachment.may_lock(&self.word) && free() {
             hold(attachment.place_of(&self.word));
             return Ok(Locked::Clean(MutexGuard::new(self, attachment, true)));
