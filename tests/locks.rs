@@ -86,6 +86,7 @@ fn holder_of(error: LockError) -> u32 {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_timeout_names_the_holder() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -99,6 +100,7 @@ fn a_timeout_names_the_holder() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_holder_that_is_stopped_lives_and_is_called_stopped() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -121,6 +123,7 @@ fn a_holder_that_is_stopped_lives_and_is_called_stopped() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_dead_holder_gives_the_lock_with_a_mark_that_stays_until_repaired() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -137,6 +140,7 @@ fn a_dead_holder_gives_the_lock_with_a_mark_that_stays_until_repaired() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_waiter_takes_over_from_a_holder_that_dies_while_it_waits() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -150,6 +154,7 @@ fn a_waiter_takes_over_from_a_holder_that_dies_while_it_waits() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn two_processes_never_are_inside_together() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -199,6 +204,7 @@ fn a_panic_under_the_lock_leaves_the_mark() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_deadlock_is_named() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -251,6 +257,7 @@ fn both<'a, A: ?Sized, B: ?Sized>((a, b): (Locked<'a, A>, Locked<'a, B>)) -> (Mu
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_notification_wakes_across_processes() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -266,6 +273,7 @@ fn a_notification_wakes_across_processes() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_wait_ends_when_its_time_is_over_and_names_the_peer() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -284,6 +292,7 @@ fn a_wait_ends_when_its_time_is_over_and_names_the_peer() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_wait_ends_when_the_peer_dies_and_names_it() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
