@@ -66,7 +66,10 @@ impl Shop {
         let mut guard = self.lock(region);
         loop {
             guard = match self.changed.wait_while(guard, until, |value| things(value) == 0)? {
-                Locked::Clean(guard) => guard,
+                Locked::Clean(guard) => {
+                    assert!(things(&guard) > 0, "it waits for that");
+                    guard
+                }
                 Locked::OwnerDied(died) => died.mark_consistent(),
             };
             if things(&guard) > 0 {
@@ -190,6 +193,24 @@ fn a_taker_dies(steps: u64, how: Notify) {
     join([victim]);
     join([other]);
     assert!(things(&shop.lock(&mine)) <= 1);
+}
+
+/// One has died between marking and sleeping. The first notification finds nobody asleep and takes the mark back, while
+/// two who come find it set and sleep: they are woken to set it again.
+#[test]
+fn a_mark_of_the_dead() {
+    explore("1 has died marking, 2 wait, notify_one 3 times", (Some(2), Some(3)), || {
+        const MARKED: u64 = 3; // locked, unlocked, marked
+        let (table, shop) = (table(), Shop::new());
+        let regions = [1, 2, 3, 4].map(|pid| (RegionMut::attach(&table, pid), Rc::clone(&shop)));
+        let [(dead, _), (mine, _), takers @ ..] = regions;
+        assert!(prim::mortal(MARKED, || shop.take(&dead)).is_none());
+        assert_eq!(prim::word_of(&*shop.changed), 1);
+        let takers = takers.map(|(region, shop)| thread::spawn(move || shop.take(&region)));
+        shop.changed.notify_one();
+        (0..2).for_each(|_| shop.make(&mine, Notify::One));
+        join(takers);
+    });
 }
 
 #[test]
