@@ -58,6 +58,8 @@ const PAIRS: &[(World, &str, &str, &[Pair])] = &[
     (Nothing, "close the last", "remove", &[(Closed, Removed), (Closed, Missing)]),
     (Nothing, "close the last", "retire", &[(Closed, Removed), (Closed, Missing)]),
     (Nothing, "close the last", "gc", &[(Closed, Missing)]),
+    (Nothing, "close the last", "replace", &[(Closed, Created)]),
+    (Ours, "remove", "replace", &[(Removed, Created)]),
     (Ours, "remove", "remove", &[(Removed, Missing), (Missing, Removed)]),
     (Ours, "remove", "create", &[(Removed, Exists), (Removed, Created)]),
     (Ours, "remove", "open", &[(Removed, Opened), (Removed, Missing)]),
@@ -91,6 +93,10 @@ pub fn attempt(
         "open" => Segment::open(name),
         "open or create" => {
             Segment::open_or_create(name, (), &until_last_user, |shared: &mut Shared| shared.table = table())
+        }
+        "replace" => {
+            let _ = remove(&name);
+            create(name, Persistence::UntilLastUser)
         }
         "wait for" => Segment::wait_for(name, Some(Duration::from_millis(3))),
         "remove" => return taken_away(remove(name)),
