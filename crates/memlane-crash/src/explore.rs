@@ -125,8 +125,8 @@ impl Explore {
         self
     }
 
-    /// Takes the points that an exploration of the same operation in the same world has found, for another operation
-    /// to meet it there, instead of finding them again.
+    /// For schedules: takes the points that an exploration of the same operation in the same world has found, for
+    /// another operation to meet it there, instead of finding them again.
     #[must_use]
     pub fn at_points_of(mut self, report: &Report) -> Self {
         self.points = Some(report.found.clone());
@@ -156,11 +156,12 @@ impl Explore {
     fn explore(&self, scenario: &dyn Fn(&mut Run) -> Verdict, walk: Mode) -> Report {
         let (start, mut report) = (Instant::now(), Report::new(&self.title));
         let schedules = matches!(walk, Mode::Walked);
-        let mut walk = Run::new(if self.points.is_some() { Mode::Whole } else { walk }, 0);
+        let known = self.points.as_ref().filter(|_| schedules);
+        let mut walk = Run::new(if known.is_some() { Mode::Whole } else { walk }, 0);
         let said = walk.judge(scenario);
         report.violations.append(&mut walk.violations);
         report.violations.extend(said);
-        report.found = self.points.clone().unwrap_or(walk.points);
+        report.found = known.cloned().unwrap_or(walk.points);
         (report.steps, report.points) = (walk.steps, report.found.changed.len());
         report.schedules = usize::from(schedules);
         let further = spread(&report.found.between, self.further);
