@@ -53,14 +53,19 @@ fn main() -> ExitCode {
     }
     let failpoints = cfg!(memlane_failpoints);
     if let (false, Err(reason)) = (failpoints, may_trace()) {
-        println!("SKIPPED: death at every instruction, because {reason}.");
+        println!("SKIPPED: death at every instruction, and pairs of operations, because {reason}.");
         println!("Death at every step that changes what others see is covered by the failpoint version:");
         println!("  RUSTFLAGS='--cfg memlane_failpoints' cargo test --test step --target-dir target/failpoints");
         return ExitCode::SUCCESS;
     }
-    if !failpoints {
-        println!("SKIPPED: death at every failpoint, because this is not built with --cfg memlane_failpoints");
-    }
+    println!(
+        "SKIPPED: {}",
+        if failpoints {
+            "death at every instruction, and pairs of operations, because this is built with --cfg memlane_failpoints"
+        } else {
+            "death at every failpoint, because this is not built with --cfg memlane_failpoints"
+        }
+    );
     let mut totals = vec![deaths(&wanted, own)];
     if !failpoints {
         totals.push(meetings(&wanted, own));
