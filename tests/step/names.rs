@@ -1,7 +1,7 @@
 //! Two operations on one name, the first stopped at each of its points while the second runs.
 
 use crate::aftermath::{Expected, next_user, works_or_is_retired};
-use crate::common::Dir;
+use crate::common::{Dir, times};
 use crate::meet::Outcome::{self, Closed, Created, Exists, Missing, Opened, Removed, TakenOver};
 use crate::meet::{Meeting, Pair, assert_allowed, meet};
 use crate::peek::directory_is_locked;
@@ -129,6 +129,7 @@ pub fn meetings() -> impl Iterator<Item = Meeting> {
     PAIRS.iter().map(|&(world, a, b, allowed)| Meeting {
         first: format!("{a}, {world:?}").to_lowercase(),
         title: format!("{a} | {b} ({world:?})").to_lowercase(),
+        before: times(0, 16),
         run: Box::new(move |dir, run| run_pair(world, a, b, allowed, dir, run)),
     })
 }
