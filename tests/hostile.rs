@@ -3,12 +3,15 @@
 #![allow(missing_docs)]
 
 mod common;
+#[path = "common/garble.rs"]
+mod garble;
 #[path = "common/object.rs"]
 mod object;
 #[path = "common/random.rs"]
 mod random;
 
 use common::{Child, Dir, hear, role, say, spawn, times};
+use garble::garble;
 use memlane::{
     Error, LockError, Locked, Name, Options, Persistence, Region, Segment, SharedMemory, Until, WaitError, gc, list,
     remove, retire,
@@ -320,28 +323,6 @@ impl Target {
         self.file.read_exact_at(&mut now, range.start as u64).expect("inside the file");
         now == self.pristine[range]
     }
-}
-
-/// Overwrites something with something: mostly what the library reads, mostly with what could be meant.
-fn garble(random: &mut Random, file: &File, words: &[u64], state_too: bool) {
-    let offset = match random.below(8) {
-        0 => random.below(STATE),
-        1 if state_too => STATE + random.below(16),
-        2 | 3 => TABLE + 64 * random.below(3) + random.below(64),
-        4 => SCHEMA + random.below(200),
-        5 => WORD,
-        _ => DATA + random.below(size_of::<Victim>() as u64 / 4) * 4,
-    };
-    let value = match random.below(8) {
-        0 => 0,
-        1 => u64::MAX,
-        2 => 1 << random.below(64),
-        3 => random.below(300),
-        4..7 => words[random.below(words.len() as u64) as usize] ^ ((random.below(4) / 3) << (16 * random.below(4))),
-        _ => random.next(),
-    };
-    let size = [1, 4, 8, 8][random.below(4) as usize].min((DATA + size_of::<Victim>() as u64 - offset) as usize);
-    put(file, offset, &value.to_ne_bytes()[..size]);
 }
 
 /// What taking the lock must come to, from the bytes alone.
