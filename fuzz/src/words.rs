@@ -143,7 +143,10 @@ impl<'a> Live<'a> {
                 return;
             }
         };
-        assert_eq!(u64_at(&self.file, offset) & OWNER, self.words[by]);
+        let word = u64_at(&self.file, offset);
+        assert_eq!(word & OWNER, self.words[by]);
+        // Until somebody says that the data is complete, also over the death of this holder.
+        assert_eq!(word & DIRTY != 0, foretold == Came::Died);
         assert!(!format!("{guard:?}").is_empty());
         self.held.push(Held { by, offset, complete, guard });
     }
