@@ -19,10 +19,14 @@ pub struct Who {
 
 impl Who {
     pub(crate) fn new(pid: u32, name: &[u8], stopped: bool) -> Self {
-        let name = String::from_utf8_lossy(name);
-        let name = name.trim_end_matches('\0').chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let name = shown(String::from_utf8_lossy(name).trim_end_matches('\0'));
         Self { pid, name, stopped }
     }
+}
+
+/// Text from shared memory, without what a terminal would act on.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 impl fmt::Display for Who {

@@ -61,7 +61,7 @@ fn describe(found: Found) -> Result<Listed, Error> {
     Ok(Listed {
         name: found.name.to_string(),
         size: found.header.total().unwrap_or(0),
-        type_name: found.header.type_name().map(str::to_owned),
+        type_name: found.header.type_name(),
         persistence: Some(found.header.persistence),
         stale: condition == Condition::Dead,
         creator: found.creator().filter(|_| condition == Condition::Created),

@@ -50,12 +50,8 @@ pub use sync::{Condvar, Locked, Mutex, MutexGuard, OwnerDied, Until, lock_both};
 #[doc(hidden)]
 #[cfg(any(miri, memlane_heap))]
 pub mod heap {
-    pub use crate::sys::{peek, poke};
-    #[cfg(memlane_failpoints)]
-    pub use crate::{
-        prim::die_at,
-        sys::{kill_self, start_process},
-    };
+    pub use crate::prim::die_at;
+    pub use crate::sys::{kill_self, peek, poke, start_process};
 }
 
 /// Compiles what README.md shows.

@@ -1,23 +1,23 @@
 //! The one door to atomics and to waiting on them.
 //!
-//! Two faces, chosen by `--cfg`: the real atomics, or (`memlane_failpoints`) the same operations counted, where the
-//! process kills itself at the N-th step that changed shared bytes.
+//! Two faces, chosen by `--cfg`: the real atomics, or (`memlane_failpoints`, or the system on the heap) the same
+//! operations counted, where the process kills itself at the N-th step that changed shared bytes.
 
 use crate::sys;
 use std::time::Duration;
 
 pub(crate) use core::sync::atomic::fence;
-#[cfg(not(memlane_failpoints))]
+#[cfg(not(any(memlane_failpoints, miri, memlane_heap)))]
 pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-#[cfg(all(memlane_failpoints, any(miri, memlane_heap)))]
+#[cfg(any(miri, memlane_heap))]
 pub use counted::die_at;
-#[cfg(memlane_failpoints)]
+#[cfg(any(memlane_failpoints, miri, memlane_heap))]
 pub(crate) use counted::{AtomicU32, AtomicU64, Ordering};
 
 /// Marks a step that changed what other processes see, outside the atomics: a name, a file, a lock.
 #[inline]
 pub(crate) fn step() {
-    #[cfg(memlane_failpoints)]
+    #[cfg(any(memlane_failpoints, miri, memlane_heap))]
     counted::step();
 }
 
@@ -52,7 +52,7 @@ fn low_half(word: &AtomicU64) -> *const u32 {
     std::ptr::from_ref(word).cast::<u32>().wrapping_add(usize::from(cfg!(target_endian = "big")))
 }
 
-#[cfg(memlane_failpoints)]
+#[cfg(any(memlane_failpoints, miri, memlane_heap))]
 mod counted {
     pub(crate) use core::sync::atomic::Ordering;
     use core::sync::atomic::{AtomicU32 as Real32, AtomicU64 as Real64};

@@ -27,6 +27,7 @@ fn create(name: &Name) -> Segment<Shared> {
 
 #[test]
 #[ignore = "a child process of the other tests"]
+#[expect(clippy::zombie_processes, reason = "what is left behind outlives the one who started it")]
 fn child() {
     let Some((role, _)) = role() else { return };
     match role.as_str() {

@@ -3,73 +3,32 @@
 #![allow(missing_docs)]
 
 mod common;
+#[path = "common/garble.rs"]
+mod garble;
+#[path = "common/object.rs"]
+mod object;
 #[path = "common/random.rs"]
 mod random;
 
 use common::{Child, Dir, hear, role, say, spawn, times};
+use garble::garble;
 use memlane::{
-    Condvar, Error, LockError, Locked, Mutex, Name, Options, OwnerId, Persistence, Region, Segment, Shareable,
-    SharedMemory, Until, WaitError, gc, list, remove, retire,
+    Error, LockError, Locked, Name, Options, Persistence, Region, Segment, SharedMemory, Until, WaitError, gc, list,
+    remove, retire,
+};
+use object::{
+    CREATOR, DATA, DIRTY, OWNER, SCHEMA, SLOTS, STATE, State, TABLE, Victim, WAITERS, WORD, create, open_file, put,
+    u64_at, word_of,
 };
 use random::Random;
 use std::fs::{File, OpenOptions};
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_micros(200);
-
-// Where things lie in the file, as docs/DESIGN.md draws it.
-const STATE: u64 = 128;
-const CREATOR: u64 = 136;
-const TABLE: u64 = 256;
-const SLOTS: usize = 128;
-const SCHEMA: u64 = TABLE + 64 * SLOTS as u64;
-const DATA: u64 = 12_288;
-const WORD: u64 = DATA + offset_of!(Victim, state) as u64;
-const DIRTY: u64 = 1 << 30;
-const OWNER: u64 = 0xffff_ffff_0000_ffff;
-
-#[derive(Debug, Shareable)]
-#[repr(C)]
-struct Victim {
-    changed: Condvar,
-    state: Mutex<State>,
-    other: Mutex<u64>,
-}
-
-#[derive(Debug, Shareable)]
-#[repr(C)]
-struct State {
-    value: u64,
-    peer: OwnerId,
-}
-
-fn create(name: &Name) -> Result<Segment<Victim>, Error> {
-    Segment::create(name, (), &Options::new(), |_| ())
-}
-
-fn open_file(path: &Path) -> File {
-    OpenOptions::new().read(true).write(true).open(path).expect("the object's file")
-}
-
-fn u64_at(file: &File, offset: u64) -> u64 {
-    let mut bytes = [0; 8];
-    file.read_exact_at(&mut bytes, offset).expect("inside the file");
-    u64::from_ne_bytes(bytes)
-}
-
-fn put(file: &File, offset: u64, bytes: &[u8]) {
-    file.write_all_at(bytes, offset).expect("inside the file");
-}
-
-/// The word that `segment` leaves in its locks.
-fn word_of(segment: &Segment<Victim>, file: &File) -> u64 {
-    let _held = segment.state.try_lock(segment).expect("free").or_repair(|_| ());
-    u64_at(file, WORD)
-}
 
 #[test]
 #[ignore = "a child process of the other tests"]
@@ -180,15 +139,41 @@ fn a_damaged_schema_or_tail_is_another_type() {
     assert_eq!(Segment::<[u16]>::open(&name).expect("whole again").len(), 100);
     put(&file, SCHEMA, b"\xff\xfe");
     assert!(matches!(Segment::<[u16]>::open(&name), Err(Error::Corrupt { field: "schema", .. })));
-    put(&file, SCHEMA, b"\x1b[");
-    let text = Segment::<[u16]>::open(&name).expect_err("another type").to_string();
-    assert!(!text.contains('\x1b'), "a terminal must not obey what lies in shared memory: {text:?}");
+    put(&file, SCHEMA, b"\t\x1b[");
+    let shown = [
+        Segment::<[u16]>::open(&name).expect_err("another type").to_string(),
+        SharedMemory::open(&name).and_then(SharedMemory::map_mut).expect_err("not raw").to_string(),
+        list(Some(dir.path())).expect("the directory")[0].type_name.clone().expect("typed"),
+    ];
+    for text in shown {
+        assert!(!text.contains('\x1b'), "a terminal must not obey what lies in shared memory: {text:?}");
+    }
+    put(&file, SCHEMA, b"\t\t");
+    let listed = list(Some(dir.path())).expect("the directory");
+    assert_eq!(listed[0].type_name.as_deref(), Some("value of an unknown type"), "not nothing");
     drop(bytes);
     let other = create(&dir.name("other")).expect("a fresh object");
     put(&open_file(&dir.path().join("other")), 56, &1_u64.to_ne_bytes());
     let error = Segment::<Victim>::open(dir.name("other")).expect_err("its type has no tail");
     assert!(matches!(error, Error::Corrupt { field: "tail length", .. }), "{error:?}");
     drop(other);
+}
+
+#[test]
+fn a_schema_with_the_same_fields_in_another_order_is_another_type_and_says_so() {
+    let dir = Dir::new();
+    let name = dir.name("cam");
+    let mine = Segment::<[u16]>::create(&name, 100, &Options::new(), |_| ()).expect("a fresh object");
+    let file = open_file(&dir.path().join("cam"));
+    let mut schema = vec![0; u64_at(&file, 64) as u32 as usize];
+    file.read_exact_at(&mut schema, SCHEMA).expect("the schema");
+    let lines: Vec<&[u8]> = schema.split_inclusive(|byte| *byte == b'\n').rev().collect();
+    put(&file, SCHEMA, &lines.concat());
+    match Segment::<[u16]>::open(&name) {
+        Err(Error::TypeMismatch { difference, .. }) => assert!(difference.contains("another order"), "{difference:?}"),
+        other => panic!("{other:?}"),
+    }
+    drop(mine);
 }
 
 #[test]
@@ -267,7 +252,7 @@ fn a_word_that_names_the_living_is_held_and_one_that_names_nobody_alive_is_taken
     let peers = u64_at(&file, WORD + 8 + offset_of!(State, peer) as u64);
     let set = |word: u64| put(&file, WORD, &word.to_ne_bytes());
 
-    for bits in [0, DIRTY, 1 << 31, 0x3fff << 16, DIRTY | 1 << 31] {
+    for bits in [0, DIRTY, WAITERS, 0x3fff << 16, DIRTY | WAITERS] {
         set(peers | bits);
         for timeout in [Duration::ZERO, Duration::from_millis(20)] {
             match mine.state.lock_timeout(&mine, timeout) {
@@ -413,28 +398,6 @@ impl Target {
         self.file.read_exact_at(&mut now, range.start as u64).expect("inside the file");
         now == self.pristine[range]
     }
-}
-
-/// Overwrites something with something: mostly what the library reads, mostly with what could be meant.
-fn garble(random: &mut Random, file: &File, words: &[u64], state_too: bool) {
-    let offset = match random.below(8) {
-        0 => random.below(STATE),
-        1 if state_too => STATE + random.below(16),
-        2 | 3 => TABLE + 64 * random.below(3) + random.below(64),
-        4 => SCHEMA + random.below(200),
-        5 => WORD,
-        _ => DATA + random.below(size_of::<Victim>() as u64 / 4) * 4,
-    };
-    let value = match random.below(8) {
-        0 => 0,
-        1 => u64::MAX,
-        2 => 1 << random.below(64),
-        3 => random.below(300),
-        4..7 => words[random.below(words.len() as u64) as usize] ^ ((random.below(4) / 3) << (16 * random.below(4))),
-        _ => random.next(),
-    };
-    let size = [1, 4, 8, 8][random.below(4) as usize].min((DATA + size_of::<Victim>() as u64 - offset) as usize);
-    put(file, offset, &value.to_ne_bytes()[..size]);
 }
 
 /// What taking the lock must come to, from the bytes alone.

@@ -86,6 +86,7 @@ fn holder_of(error: LockError) -> u32 {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_timeout_names_the_holder() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -99,6 +100,7 @@ fn a_timeout_names_the_holder() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_holder_that_is_stopped_lives_and_is_called_stopped() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -121,6 +123,7 @@ fn a_holder_that_is_stopped_lives_and_is_called_stopped() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_dead_holder_gives_the_lock_with_a_mark_that_stays_until_repaired() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -138,6 +141,7 @@ fn a_dead_holder_gives_the_lock_with_a_mark_that_stays_until_repaired() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_waiter_takes_over_from_a_holder_that_dies_while_it_waits() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -151,6 +155,7 @@ fn a_waiter_takes_over_from_a_holder_that_dies_while_it_waits() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn two_processes_never_are_inside_together() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -225,6 +230,7 @@ fn a_lock_that_is_taken_during_a_panic_is_not_marked_by_it() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_deadlock_is_named() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -302,6 +308,7 @@ fn both<'a, A: ?Sized, B: ?Sized>((a, b): (Locked<'a, A>, Locked<'a, B>)) -> (Mu
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_notification_wakes_across_processes() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -317,6 +324,7 @@ fn a_notification_wakes_across_processes() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_wait_ends_when_its_time_is_over_and_names_the_peer() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -335,6 +343,7 @@ fn a_wait_ends_when_its_time_is_over_and_names_the_peer() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn a_wait_ends_when_the_peer_dies_and_names_it() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));

@@ -53,14 +53,19 @@ fn main() -> ExitCode {
     }
     let failpoints = cfg!(memlane_failpoints);
     if let (false, Err(reason)) = (failpoints, may_trace()) {
-        println!("SKIPPED: death at every instruction, because {reason}.");
+        println!("SKIPPED: death at every instruction, and pairs of operations, because {reason}.");
         println!("Death at every step that changes what others see is covered by the failpoint version:");
         println!("  RUSTFLAGS='--cfg memlane_failpoints' cargo test --test step --target-dir target/failpoints");
         return ExitCode::SUCCESS;
     }
-    if !failpoints {
-        println!("SKIPPED: death at every failpoint, because this is not built with --cfg memlane_failpoints");
-    }
+    println!(
+        "SKIPPED: {}",
+        if failpoints {
+            "death at every instruction, and pairs of operations, because this is built with --cfg memlane_failpoints"
+        } else {
+            "death at every failpoint, because this is not built with --cfg memlane_failpoints"
+        }
+    );
     let mut totals = vec![deaths(&wanted, own)];
     if !failpoints {
         totals.push(meetings(&wanted, own));
@@ -113,7 +118,8 @@ fn meetings(wanted: &str, own: bool) -> Report {
             let (number, persistence) = (run.number(), Persistence::UntilLastUser);
             without_leaks(own, |dir| (meeting.run)(dir, &mut Run { run, persistence, number }))
         };
-        let mut explore = Explore::new(&meeting.title).further(times(0, MORE) as usize);
+        let explore = Explore::new(&meeting.title).further(times(0, MORE) as usize);
+        let mut explore = explore.before_changes(meeting.before);
         if let Some((_, report)) = walked.as_ref().filter(|(first, _)| *first == meeting.first) {
             explore = explore.at_points_of(report);
         }

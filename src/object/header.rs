@@ -1,7 +1,7 @@
 //! The first bytes of every named object: written once before the object has a name, checked before anything else
 //! is believed. docs/DESIGN.md draws them.
 
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::owner::{PARTICIPANTS, Table};
 
 /// The format of everything in a named object. A program of another format refuses the object.
@@ -69,10 +69,11 @@ impl Header {
         usize::try_from(self.total()?).ok()
     }
 
-    /// The name of the type that the schema describes; `None` for raw bytes.
-    pub(crate) fn type_name(&self) -> Option<&str> {
+    /// The name of the type that the schema describes, to be shown; `None` for raw bytes.
+    pub(crate) fn type_name(&self) -> Option<String> {
         let first = self.schema.lines().next()?;
-        Some(first.strip_prefix('\t').and_then(|rest| rest.split('\t').next()).unwrap_or("value of an unknown type"))
+        let name = first.strip_prefix('\t').and_then(|rest| rest.split('\t').next()).filter(|name| !name.is_empty());
+        Some(shown(name.unwrap_or("value of an unknown type")))
     }
 
     /// The path of the field of that kind at an offset of the user's bytes, if the schema names one.

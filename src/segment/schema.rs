@@ -2,6 +2,7 @@
 //!
 //! Two programs agree on a type when they make the same text. When they do not, the difference is shown line by line.
 
+use crate::error::shown;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
@@ -58,6 +59,9 @@ pub(crate) fn difference(theirs: &str, ours: &str) -> String {
         changed.push(format!("  {}: only in this program, {our}", our.name()));
     }
     changed.extend(moved);
+    if changed.is_empty() {
+        changed.push("  the object has the same fields in another order, or some of them twice".to_owned());
+    }
     let more = changed.len().saturating_sub(SHOWN);
     changed.truncate(SHOWN);
     if more > 0 {
@@ -93,9 +97,4 @@ impl fmt::Display for Field<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}, {} bytes", shown(self.kind), shown(self.offset), shown(self.size))
     }
-}
-
-/// Text from shared memory, without what a terminal would act on.
-fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

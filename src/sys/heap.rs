@@ -2,7 +2,7 @@
 //! take two mappings of one object for different memory.
 //!
 //! An object's bytes are one block of memory, at the same address in every mapping; names, locks and sleepers are kept
-//! in tables. With `memlane_failpoints` a thread can be a process of its own, which dies as by `kill -9`.
+//! in tables. A thread can be a process of its own, which dies as by `kill -9`.
 //! Not modelled: users and permissions (what is opened for reading only can be written), forks, and a file system that
 //! is full. A directory is there as soon as it is named.
 #![allow(unsafe_code)]
@@ -16,8 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-#[cfg(memlane_failpoints)]
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -66,71 +65,38 @@ impl Fd {
         self.names()?.get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// The addresses of the `len` bytes at `offset`, in the pieces that whoever has them mapped may write at a time.
-    fn pieces(&self, offset: u64, len: usize) -> io::Result<impl Iterator<Item = Piece> + '_> {
+    /// The address of `len` bytes at `offset`.
+    fn range(&self, offset: u64, len: usize) -> io::Result<*mut u8> {
         let end = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let block = self.0.bytes.get().ok_or_else(end)?;
         let start = usize::try_from(offset).map_err(|_| end())?;
         start.checked_add(len).filter(|end| *end <= block.len).ok_or_else(end)?;
-        let mut done = 0;
-        Ok(std::iter::from_fn(move || {
-            let (at, left) = (start + done, len - done);
-            let size = match left {
-                0 => return None,
-                8.. if at.is_multiple_of(8) && !is_two_words(at) => 8,
-                4.. if at.is_multiple_of(4) => 4,
-                _ => 1,
-            };
-            done += size;
-            // SAFETY: the piece lies in the block, as just checked.
-            Some(Piece { address: unsafe { block.base.add(at) }, at: at - start, size })
-        }))
+        Ok(block.base.as_ptr().wrapping_add(start))
     }
 }
 
-/// Whether at this offset lie two words of 32 bits, which Miri forbids to access as one while somebody else accesses
-/// one of them: the state, and the first two in a slot of the participant table (docs/DESIGN.md draws both).
-fn is_two_words(at: usize) -> bool {
-    at == 128 || (256..8448).contains(&at) && at.is_multiple_of(64)
-}
-
-/// Some bytes of an object that are read and written at once, as the processes that map them do.
-struct Piece {
-    address: NonNull<u8>,
-    /// Their place in what is copied, and how many they are: 1, 4 or 8.
-    at: usize,
-    size: usize,
-}
-
-impl Piece {
-    fn load(&self, to: &mut [u8]) {
-        let address = self.address.as_ptr();
-        let to = &mut to[self.at..self.at + self.size];
-        // SAFETY: the bytes lie in a block, which `Fd::pieces` borrows, are aligned to their size, and are accessed as
-        // atomics only, but by who has them alone.
-        unsafe {
-            match self.size {
-                8 => to.copy_from_slice(&AtomicU64::from_ptr(address.cast()).load(Ordering::Relaxed).to_ne_bytes()),
-                4 => to.copy_from_slice(&AtomicU32::from_ptr(address.cast()).load(Ordering::Relaxed).to_ne_bytes()),
-                _ => to[0] = AtomicU8::from_ptr(address).load(Ordering::Relaxed),
-            }
-        }
-    }
-
-    fn store(&self, from: &[u8]) {
-        let address = self.address.as_ptr();
-        let from = &from[self.at..self.at + self.size];
-        let mut wide = [0; 8];
-        wide[..self.size].copy_from_slice(from);
-        let [a, b, c, d, ..] = wide;
-        // SAFETY: as for `load`.
-        unsafe {
-            match self.size {
-                8 => AtomicU64::from_ptr(address.cast()).store(u64::from_ne_bytes(wide), Ordering::Relaxed),
-                4 => AtomicU32::from_ptr(address.cast()).store(u32::from_ne_bytes([a, b, c, d]), Ordering::Relaxed),
-                _ => AtomicU8::from_ptr(address).store(a, Ordering::Relaxed),
-            }
-        }
+/// Goes through the `len` bytes at `offset` of an object in the pieces in which those who have it mapped access them:
+/// calls `access` with the place of each in what is copied, and its size. docs/DESIGN.md draws what lies where.
+fn in_pieces(offset: u64, len: usize, mut access: impl FnMut(usize, usize)) {
+    const STATE: u64 = 128;
+    const TABLE: u64 = 256;
+    const SCHEMA: u64 = 8448;
+    // The two halves of these are words of their own, and Miri forbids to access one in another size than who writes
+    // it: the state, and generation and pid of a participant.
+    let is_two_words = |at: u64| at == STATE || (TABLE..SCHEMA).contains(&at) && at.is_multiple_of(64);
+    let mut done = 0;
+    while done < len {
+        let (at, left) = (offset + done as u64, len - done);
+        let size = match left {
+            // What never changes.
+            9.. if at == 0 => left.min(STATE as usize),
+            9.. if at >= SCHEMA => left,
+            8.. if at.is_multiple_of(8) && !is_two_words(at) => 8,
+            4.. if at.is_multiple_of(4) => 4,
+            _ => 1,
+        };
+        access(done, size);
+        done += size;
     }
 }
 
@@ -211,12 +177,37 @@ pub(crate) fn set_len(file: &Fd, len: u64) -> io::Result<()> {
 }
 
 pub(crate) fn read_at(file: &Fd, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-    file.pieces(offset, bytes.len())?.for_each(|piece| piece.load(bytes));
+    let from = file.range(offset, bytes.len())?;
+    in_pieces(offset, bytes.len(), |at, size| {
+        let (from, to) = (from.wrapping_add(at), &mut bytes[at..at + size]);
+        // SAFETY: the bytes lie in the block that `file` keeps; words are aligned, and whoever changes them meanwhile
+        // does so by atomics; nobody changes the rest.
+        unsafe {
+            match size {
+                8 => to.copy_from_slice(&AtomicU64::from_ptr(from.cast()).load(Ordering::Relaxed).to_ne_bytes()),
+                4 => to.copy_from_slice(&AtomicU32::from_ptr(from.cast()).load(Ordering::Relaxed).to_ne_bytes()),
+                _ => to.as_mut_ptr().copy_from_nonoverlapping(from, size),
+            }
+        }
+    });
     Ok(())
 }
 
 pub(crate) fn write_at(file: &Fd, bytes: &[u8], offset: u64) -> io::Result<()> {
-    file.pieces(offset, bytes.len())?.for_each(|piece| piece.store(bytes));
+    let to = file.range(offset, bytes.len())?;
+    in_pieces(offset, bytes.len(), |at, size| {
+        let (to, from) = (to.wrapping_add(at), &bytes[at..at + size]);
+        // SAFETY: as in `read_at`; nobody reads meanwhile, but for words.
+        unsafe {
+            match size {
+                8 => AtomicU64::from_ptr(to.cast())
+                    .store(from.as_ptr().cast::<u64>().read_unaligned(), Ordering::Relaxed),
+                4 => AtomicU32::from_ptr(to.cast())
+                    .store(from.as_ptr().cast::<u32>().read_unaligned(), Ordering::Relaxed),
+                _ => to.copy_from_nonoverlapping(from.as_ptr(), size),
+            }
+        }
+    });
     Ok(())
 }
 
@@ -428,8 +419,7 @@ thread_local! {
     /// How many processes were started before the one that this thread is; 0 for the real one.
     static PROCESS: Cell<u32> = const { Cell::new(0) };
     /// Who is to know of its end.
-    #[cfg(memlane_failpoints)]
-    static ENDS: Cell<Option<Sender<bool>>> = const { Cell::new(None) };
+        static ENDS: Cell<Option<Sender<bool>>> = const { Cell::new(None) };
 }
 
 fn pid() -> u32 {
@@ -438,7 +428,6 @@ fn pid() -> u32 {
 
 /// Runs `operation` in a thread that is a process of its own. `true` is received when that comes to its end, `false`
 /// when it dies.
-#[cfg(memlane_failpoints)]
 pub fn start_process(operation: impl FnOnce() + Send + 'static) -> Receiver<bool> {
     static STARTED: AtomicU32 = AtomicU32::new(0);
     let (says, hears) = channel();
@@ -453,7 +442,6 @@ pub fn start_process(operation: impl FnOnce() + Send + 'static) -> Receiver<bool
 
 /// Ends the process that this thread is, as `kill -9` does: its locks are free, no destructor runs, and it does nothing
 /// any more.
-#[cfg(memlane_failpoints)]
 pub fn kill_self() {
     locked(&LOCKS).retain(|lock| lock.process != pid());
     if let Some(says) = ENDS.take() {

@@ -39,10 +39,8 @@ mod os;
 mod os;
 
 pub(crate) use os::*;
-#[cfg(all(memlane_failpoints, any(miri, memlane_heap)))]
-pub use os::{kill_self, start_process};
 #[cfg(any(miri, memlane_heap))]
-pub use os::{peek, poke};
+pub use os::{kill_self, peek, poke, start_process};
 
 /// Whether something is opened or mapped for reading only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

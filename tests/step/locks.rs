@@ -1,7 +1,7 @@
 //! Two operations on one lock or condition, the first stopped at each of its points while the second runs.
 
 use crate::aftermath::{Expected, next_user, works_or_is_retired};
-use crate::common::Dir;
+use crate::common::{Dir, times};
 use crate::meet::Outcome::{self, Closed, Done, Exists, Held, Missing, Opened, Removed, Repaired, Retired};
 use crate::meet::{Meeting, Pair, assert_allowed, meet};
 use crate::names;
@@ -10,7 +10,8 @@ use crate::scenarios::{Run, half_change, in_time, wait_until};
 use crate::victim::{OBJECT, Shared, State, create};
 use memlane::{LockError, Locked, Persistence, Segment, Until, WaitError, lock_both};
 use std::cell::Cell;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 /// What is there before, besides an object that we use.
@@ -31,6 +32,9 @@ const PAIRS: &[(World, &str, &str, &[Pair])] = &[
     (Unlocked, "count", "try to count", &[(Done, Done), (Done, Held)]),
     (Unlocked, "count", "count for a while", &[(Done, Done), (Done, Held)]),
     (Unlocked, "count", "count both", &[(Done, Done)]),
+    (Unlocked, "try to count", "count and hold", &[(Done, Done), (Done, Held), (Held, Done)]),
+    (Unlocked, "count for a while", "count and hold", &[(Done, Done), (Done, Held), (Held, Done)]),
+    (Dirty, "try to count", "count and hold", &[(Repaired, Done), (Repaired, Held), (Held, Repaired)]),
     (Unlocked, "count", "create", &[(Done, Exists)]),
     (Unlocked, "count", "open", &[(Done, Opened)]),
     (Unlocked, "count", "close", &[(Done, Closed)]),
@@ -144,6 +148,7 @@ pub fn meetings() -> impl Iterator<Item = Meeting> {
     PAIRS.iter().map(|&(world, a, b, allowed)| Meeting {
         first: format!("{a}, {world:?}").to_lowercase(),
         title: format!("{a} | {b} ({world:?})").to_lowercase(),
+        before: times(6, 16),
         run: Box::new(move |dir, run| run_pair(world, a, b, allowed, dir, run)),
     })
 }
@@ -158,12 +163,9 @@ fn run_pair(world: World, a: &str, b: &str, allowed: &[Pair], dir: &Dir, run: &m
         half_change(dir);
     }
     let (came, theirs) = std::thread::scope(|scope| {
-        let (unlock, told) = channel::<()>();
-        let mut unlock = Some(unlock);
-        let mut unlocked = None;
+        let mut holder = Holder::default();
         if world == World::Locked {
-            unlocked = Some(scope.spawn(|| hold(&ours, told)));
-            wait_until(|| lock_is_held(dir));
+            assert_eq!(holder.start(scope, &ours), Done);
         }
         let takers: Vec<_> =
             (0..if world == Takers { 2 } else { 0 }).map(|_| scope.spawn(|| taken(&ours, 1))).collect();
@@ -175,18 +177,16 @@ fn run_pair(world: World, a: &str, b: &str, allowed: &[Pair], dir: &Dir, run: &m
             waits(b, dir)
         };
         let other = || match b {
-            "unlock" => {
-                drop(unlock.take());
-                let _ = unlocked.map(|thread| thread.join());
-                (Done, None)
-            }
+            "count and hold" => (holder.start(scope, &ours), None),
+            "unlock" => (holder.end(), None),
             act if is_act(act) => (attempt(&ours, act), None),
             act => names::attempt(dir.path(), act, closes),
         };
         let (first, (second, theirs)) = meet(dir, run, a, &needed, &waits, other, &mut || ());
-        let bounded = matches!(b, "try to count" | "count for a while");
+        let bounded = matches!(b, "try to count" | "count for a while" | "count and hold");
         assert!(!bounded || held.get().is_none_or(|held| held == (second == Held)), "held, if and only if it is");
         takers.into_iter().for_each(|taker| assert_eq!(taker.join().expect("no panic"), Done));
+        holder.end();
         ((first, second), theirs)
     });
     assert_allowed(allowed, came);
@@ -197,10 +197,43 @@ fn run_pair(world: World, a: &str, b: &str, allowed: &[Pair], dir: &Dir, run: &m
     next_user(dir, Expected::ObjectOrNothing, 0, run.number % 2 == 1);
 }
 
-/// Holds the lock until it is told to give it back, or nobody is there to tell.
-fn hold(shared: &Segment<Shared>, told: Receiver<()>) {
-    let _state = shared.state.lock(shared).expect("the lock");
-    let _ = told.recv();
+/// A thread of ours that counts, and holds the lock with the data half-changed until it is told to end.
+#[derive(Default)]
+struct Holder<'scope>(Option<(Sender<()>, ScopedJoinHandle<'scope, ()>)>);
+
+impl<'scope> Holder<'scope> {
+    /// Says what came of it, if it got the lock.
+    fn start<'env: 'scope>(&mut self, scope: &'scope Scope<'scope, 'env>, shared: &'env Segment<Shared>) -> Outcome {
+        let (unlock, told) = channel::<()>();
+        let (sender, got) = channel();
+        let thread = scope.spawn(move || {
+            let (mut state, outcome) = match shared.state.try_lock(shared) {
+                Ok(Locked::Clean(state)) => (state, Done),
+                Ok(Locked::OwnerDied(mut died)) => {
+                    died.b = died.a;
+                    (died.mark_consistent(), Repaired)
+                }
+                _ => {
+                    let _ = sender.send(Held);
+                    return;
+                }
+            };
+            state.a += 1;
+            let _ = sender.send(outcome);
+            let _ = told.recv();
+            state.b += 1;
+        });
+        self.0 = Some((unlock, thread));
+        got.recv().expect("an answer")
+    }
+
+    fn end(&mut self) -> Outcome {
+        if let Some((unlock, thread)) = self.0.take() {
+            drop(unlock);
+            thread.join().expect("no panic");
+        }
+        Done
+    }
 }
 
 /// Whether the first operation has come to where it needs the second one.
@@ -227,7 +260,7 @@ fn check(world: World, done: [(&str, Outcome); 2], ours: &Segment<Shared>) {
     if !ours.region().is_retired() {
         let state = ours.state.try_lock(ours).expect("the lock").or_repair(|_| ());
         let second = ours.second.try_lock(ours).expect("the lock").or_repair(|_| ());
-        let counted = times("count") + u64::from(world == Dirty);
+        let counted = times("count") + u64::from(matches!(world, Dirty | World::Locked));
         let left = times("give") - times("take") - if world == Takers { 2 } else { 0 };
         assert_eq!((state.a, *second, state.turn), (counted, times("both"), left), "something was lost");
     }

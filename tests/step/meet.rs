@@ -14,6 +14,8 @@ pub struct Meeting {
     /// The first one and what is there before: those with the same have the same points.
     pub first: String,
     pub title: String,
+    /// At so many instructions before each change the first one is stopped as well.
+    pub before: u64,
     pub run: Box<Scenario>,
 }
 

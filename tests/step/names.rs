@@ -1,7 +1,7 @@
 //! Two operations on one name, the first stopped at each of its points while the second runs.
 
 use crate::aftermath::{Expected, next_user, works_or_is_retired};
-use crate::common::Dir;
+use crate::common::{Dir, times};
 use crate::meet::Outcome::{self, Closed, Created, Exists, Missing, Opened, Removed, TakenOver};
 use crate::meet::{Meeting, Pair, assert_allowed, meet};
 use crate::peek::directory_is_locked;
@@ -58,6 +58,8 @@ const PAIRS: &[(World, &str, &str, &[Pair])] = &[
     (Nothing, "close the last", "remove", &[(Closed, Removed), (Closed, Missing)]),
     (Nothing, "close the last", "retire", &[(Closed, Removed), (Closed, Missing)]),
     (Nothing, "close the last", "gc", &[(Closed, Missing)]),
+    (Nothing, "close the last", "replace", &[(Closed, Created)]),
+    (Ours, "remove", "replace", &[(Removed, Created)]),
     (Ours, "remove", "remove", &[(Removed, Missing), (Missing, Removed)]),
     (Ours, "remove", "create", &[(Removed, Exists), (Removed, Created)]),
     (Ours, "remove", "open", &[(Removed, Opened), (Removed, Missing)]),
@@ -92,6 +94,10 @@ pub fn attempt(
         "open or create" => {
             Segment::open_or_create(name, (), &until_last_user, |shared: &mut Shared| shared.table = table())
         }
+        "replace" => {
+            let _ = remove(&name);
+            create(name, Persistence::UntilLastUser)
+        }
         "wait for" => Segment::wait_for(name, Some(Duration::from_millis(3))),
         "remove" => return taken_away(remove(name)),
         "retire" => return taken_away(retire(name)),
@@ -123,6 +129,7 @@ pub fn meetings() -> impl Iterator<Item = Meeting> {
     PAIRS.iter().map(|&(world, a, b, allowed)| Meeting {
         first: format!("{a}, {world:?}").to_lowercase(),
         title: format!("{a} | {b} ({world:?})").to_lowercase(),
+        before: times(0, 16),
         run: Box::new(move |dir, run| run_pair(world, a, b, allowed, dir, run)),
     })
 }

@@ -70,6 +70,21 @@ pub(crate) struct Points {
     between: Vec<(Point, u64)>,
 }
 
+impl Points {
+    /// The last `count` instructions before each change, as far as they come after the point before it.
+    fn before_changes(&self, count: u64) -> impl Iterator<Item = Found> {
+        let pairs = self.changed.iter().zip(self.changed.iter().skip(1));
+        pairs.filter(|(_, found)| !found.changes.is_empty()).flat_map(move |(last, found)| {
+            let room = (found.step - last.step).saturating_sub(1).min(found.point.steps.saturating_sub(1));
+            (1..=count.min(room)).map(|back| Found {
+                point: Point { calls: found.point.calls, steps: found.point.steps - back },
+                step: found.step - back,
+                changes: Vec::new(),
+            })
+        })
+    }
+}
+
 /// What is done at the points of one run.
 enum Mode<'a> {
     /// Single-stepped to the end; wherever a death would leave something new, this looks at a copy of what it leaves.
@@ -108,6 +123,7 @@ impl std::fmt::Debug for Run<'_> {
 pub struct Explore {
     title: String,
     further: usize,
+    before: u64,
     points: Option<Points>,
 }
 
@@ -115,7 +131,7 @@ impl Explore {
     /// An operation with this title, at every point that changed watched bytes or ended a system call.
     #[must_use]
     pub fn new(title: impl Into<String>) -> Self {
-        Self { title: title.into(), further: 0, points: None }
+        Self { title: title.into(), further: 0, before: 0, points: None }
     }
 
     /// Kills and stops it also at up to so many instructions between the points, evenly spread; `usize::MAX` for all.
@@ -125,8 +141,16 @@ impl Explore {
         self
     }
 
-    /// Takes the points that an exploration of the same operation in the same world has found, for another operation
-    /// to meet it there, instead of finding them again.
+    /// For schedules: stops it also at up to so many instructions before each change, which is where it has read what
+    /// it is about to act on.
+    #[must_use]
+    pub fn before_changes(mut self, before: u64) -> Self {
+        self.before = before;
+        self
+    }
+
+    /// For schedules: takes the points that an exploration of the same operation in the same world has found, for
+    /// another operation to meet it there, instead of finding them again.
     #[must_use]
     pub fn at_points_of(mut self, report: &Report) -> Self {
         self.points = Some(report.found.clone());
@@ -156,16 +180,18 @@ impl Explore {
     fn explore(&self, scenario: &dyn Fn(&mut Run) -> Verdict, walk: Mode) -> Report {
         let (start, mut report) = (Instant::now(), Report::new(&self.title));
         let schedules = matches!(walk, Mode::Walked);
-        let mut walk = Run::new(if self.points.is_some() { Mode::Whole } else { walk }, 0);
+        let known = self.points.as_ref().filter(|_| schedules);
+        let mut walk = Run::new(if known.is_some() { Mode::Whole } else { walk }, 0);
         let said = walk.judge(scenario);
         report.violations.append(&mut walk.violations);
         report.violations.extend(said);
-        report.found = self.points.clone().unwrap_or(walk.points);
+        report.found = known.cloned().unwrap_or(walk.points);
         (report.steps, report.points) = (walk.steps, report.found.changed.len());
         report.schedules = usize::from(schedules);
         let further = spread(&report.found.between, self.further);
         let further = further.map(|(point, step)| Found { point: *point, step: *step, changes: Vec::new() });
-        let chosen: Vec<_> = report.found.changed.iter().cloned().chain(further).collect();
+        let before = report.found.before_changes(if schedules { self.before } else { 0 });
+        let chosen: Vec<_> = report.found.changed.iter().cloned().chain(before).chain(further).collect();
         for (number, found) in chosen.into_iter().enumerate() {
             if report.violations.len() >= ENOUGH {
                 break;

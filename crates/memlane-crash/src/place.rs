@@ -81,7 +81,7 @@ impl Snapshot {
                 module.describe(at, &mut frames);
             }
         }
-        let own = frames.iter().position(|frame| frame.function.starts_with("memlane_crash::victim::operate"));
+        let own = frames.iter().position(|frame| frame.function.starts_with("memlane_crash::victim::"));
         frames.truncate(own.unwrap_or(frames.len()).min(SHOWN));
         frames
     }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::place::{Registers, Snapshot};
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
@@ -330,53 +331,58 @@ fn run_on(processors: &libc::cpu_set_t) {
 /// A thread that kills a victim which does not come to its next stop.
 #[derive(Debug)]
 struct Watchdog {
-    start: Instant,
-    /// When the wait began, in ms after `start`, plus 1; 0: nobody waits. [`BITTEN`]: it has killed the victim.
-    since: Arc<AtomicU64>,
+    /// The number of the wait that is going on, or [`RESTING`], or [`BITTEN`].
+    wait: Arc<AtomicU64>,
+    waits: Cell<u64>,
     thread: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
+/// Nobody waits for the victim.
+const RESTING: u64 = 0;
+/// The victim was killed.
 const BITTEN: u64 = u64::MAX;
 
 impl Watchdog {
     fn of(pid: libc::pid_t) -> Self {
-        let (start, since) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let wait = Arc::new(AtomicU64::new(RESTING));
         let (sender, receiver) = channel();
-        let watched = Arc::clone(&since);
+        let watched = Arc::clone(&wait);
         let thread = std::thread::spawn(move || {
+            let (mut last, mut since) = (RESTING, Instant::now());
             while receiver.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
-                let since = watched.load(Ordering::Relaxed);
-                let begun = start + Duration::from_millis(since.saturating_sub(1));
-                if since == 0 || begun.elapsed() < PATIENCE {
-                    continue;
-                }
-                if watched.compare_exchange(since, BITTEN, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                let now = watched.load(Ordering::Relaxed);
+                if now == RESTING || now != last {
+                    (last, since) = (now, Instant::now());
+                } else if since.elapsed() > PATIENCE
+                    && watched.compare_exchange(now, BITTEN, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+                {
                     // SAFETY: the call takes no pointers; the child is reaped only after this thread has ended.
                     unsafe { libc::kill(pid, libc::SIGKILL) };
                     return;
                 }
             }
         });
-        Self { start, since, thread: Some((sender, thread)) }
+        Self { wait, waits: Cell::new(RESTING), thread: Some((sender, thread)) }
     }
 
     fn watch(&self) {
-        let now = self.start.elapsed().as_millis() as u64 + 1;
-        self.set(now);
+        self.waits.set(self.waits.get() + 1);
+        self.set(self.waits.get());
     }
 
     fn rest(&self) {
-        self.set(0);
+        self.set(RESTING);
     }
 
-    fn set(&self, since: u64) {
-        if !self.bit() {
-            self.since.store(since, Ordering::Relaxed);
+    fn set(&self, wait: u64) {
+        let before = self.wait.load(Ordering::Relaxed);
+        if before != BITTEN {
+            let _ = self.wait.compare_exchange(before, wait, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
     fn bit(&self) -> bool {
-        self.since.load(Ordering::Relaxed) == BITTEN
+        self.wait.load(Ordering::Relaxed) == BITTEN
     }
 
     fn end(&mut self) {

@@ -29,7 +29,11 @@ fn main() -> ExitCode {
     what_is_mended_passes();
     files_that_are_rewritten_are_caught_and_files_that_are_replaced_are_not();
     a_victim_that_fails_is_a_violation();
-    println!("5 passed");
+    let long = std::env::var_os("MEMLANE_LONG").is_some_and(|value| value == "1");
+    if long {
+        a_victim_that_hangs_is_a_violation();
+    }
+    println!("{} passed", 5 + i32::from(long));
     ExitCode::SUCCESS
 }
 
@@ -83,6 +87,7 @@ fn save(role: &str, directory: &Path) -> ExitCode {
             fs::write(&draft, NEW).expect("a file");
             fs::rename(&draft, &file).expect("a name");
         }
+        "hang" => std::thread::sleep(std::time::Duration::from_secs(3600)),
         _ => std::process::exit(7),
     });
     ExitCode::SUCCESS
@@ -132,4 +137,9 @@ fn files_that_are_rewritten_are_caught_and_files_that_are_replaced_are_not() {
 fn a_victim_that_fails_is_a_violation() {
     let report = saves("fail");
     assert!(report.violations[0].said.ends_with("it ended with exit code 7"), "{report}");
+}
+
+fn a_victim_that_hangs_is_a_violation() {
+    let report = saves("hang");
+    assert!(report.violations[0].said.ends_with("it hung, and was killed"), "{report}");
 }
