@@ -116,6 +116,29 @@ fn a_lost_peer_is_told_also_when_somebody_holds_the_lock_at_that_moment() {
 }
 
 #[test]
+fn a_lost_peer_is_told_also_when_the_lock_cannot_be_had_in_time() {
+    let dir = Dir::new();
+    let shared = create(&dir, &Options::new());
+    let peer = Segment::<Shared>::open(dir.name("x")).expect("the same object");
+    let until = Until::timeout(Duration::from_secs(2)).or_peer_lost(peer.region().owner());
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let mut state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            state.waiting = 1;
+            shared.changed.wait_while(state, until, |_| true).map(drop)
+        });
+        let _held = loop {
+            let guard = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            if guard.waiting == 1 {
+                break guard;
+            }
+        };
+        drop(peer);
+        assert!(matches!(waiter.join().expect("no panic"), Err(WaitError::PeerLost { .. })));
+    });
+}
+
+#[test]
 fn a_peer_that_is_gone_is_told_also_when_the_time_is_over() {
     let dir = Dir::new();
     let shared = create(&dir, &Options::new());
