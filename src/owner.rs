@@ -75,7 +75,7 @@ impl OwnerId {
     /// The owner in a word that may carry other bits between generation and slot.
     #[inline]
     pub(crate) fn in_word(word: u64) -> Self {
-        if word & Self::SLOT == 0 { Self::NOBODY } else { Self(word & (0xffff_ffff_0000_0000 | Self::SLOT)) }
+        Self(word & (0xffff_ffff_0000_0000 | Self::SLOT))
     }
 
     #[inline]
@@ -111,10 +111,7 @@ impl Table {
             prim::step();
             // Only the holder of the lock byte writes here. A death between any two of these stores leaves a slot
             // whose next holder starts again; nobody is named by a generation that was not handed out.
-            let generation = match slot.generation.load(Ordering::Relaxed).wrapping_add(1) {
-                0 => 1,
-                next => next,
-            };
+            let generation = slot.generation.load(Ordering::Relaxed).wrapping_add(1);
             slot.pid.store(0, Ordering::Relaxed);
             slot.sleep.store(0, Ordering::Relaxed);
             // ORDERING: Release pairs with the Acquire load in `is_dead`: who sees by this generation that the predecessor

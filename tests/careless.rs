@@ -80,6 +80,7 @@ fn a_garbage_state_is_damage_and_not_a_death() {
     scribble(&dir, 128, &[9]);
     assert!(matches!(Segment::<Shared>::open(dir.name("x")), Err(Error::Corrupt { field: "state", .. })));
     assert!(list(Some(dir.path())).expect("the directory")[0].problem.is_some());
+    assert!(memlane::gc(Some(dir.path()), false).expect("the directory").is_empty());
     assert_eq!(dir.files(), ["x"], "a living object is not taken for a dead one");
     memlane::remove(dir.name("x")).expect("it can be removed by hand");
     drop(shared);
@@ -110,6 +111,29 @@ fn a_lost_peer_is_told_also_when_somebody_holds_the_lock_at_that_moment() {
             std::hint::spin_loop(); // longer than the longest slice: the waiter finds the lock held
         }
         drop(guard);
+        assert!(matches!(waiter.join().expect("no panic"), Err(WaitError::PeerLost { .. })));
+    });
+}
+
+#[test]
+fn a_lost_peer_is_told_also_when_the_lock_cannot_be_had_in_time() {
+    let dir = Dir::new();
+    let shared = create(&dir, &Options::new());
+    let peer = Segment::<Shared>::open(dir.name("x")).expect("the same object");
+    let until = Until::timeout(Duration::from_secs(2)).or_peer_lost(peer.region().owner());
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let mut state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            state.waiting = 1;
+            shared.changed.wait_while(state, until, |_| true).map(drop)
+        });
+        let _held = loop {
+            let guard = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+            if guard.waiting == 1 {
+                break guard;
+            }
+        };
+        drop(peer);
         assert!(matches!(waiter.join().expect("no panic"), Err(WaitError::PeerLost { .. })));
     });
 }

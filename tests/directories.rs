@@ -249,6 +249,11 @@ fn a_sound_object_that_others_could_have_made_or_changed_is_not_trusted() {
         assert_foreign(&dir, "a file of user 65534");
         chown(&path, None, Some(0)).expect("root may");
         SharedMemory::open(dir.name("cam")).expect("of the group that shares the directory");
+        for not_shared in [0o700, 0o750, 0o770, 0o2750] {
+            set_mode(dir.path(), not_shared);
+            assert_foreign(&dir, "a file of user 65534");
+        }
+        set_mode(dir.path(), 0o2770);
         set_mode(&path, 0o662);
         assert_foreign(&dir, "a file of user 65534");
     }

@@ -56,14 +56,18 @@ fn fork(shared: &Segment<Shared>) {
     let held = shared.value.lock(shared).expect("the lock").or_repair(|_| ());
     let spare = last.spare.lock(last).expect("the lock").or_repair(|_| ());
     // SAFETY: the child uses only what fork handlers keep usable, memory and this library, and ends with `_exit`.
-    if unsafe { libc::fork() } > 0 {
+    let child = unsafe { libc::fork() };
+    if child > 0 {
         let (done, opened) = mpsc::channel();
         let name = name.clone();
         std::thread::spawn(move || done.send(Segment::<Shared>::open(name).map(drop)));
         say(&format!("opens: {:?}", opened.recv_timeout(PATIENCE)));
-        loop {
-            std::thread::park(); // until it is killed
-        }
+        // Lives until it is killed; a child that ends before that has failed, and so has this.
+        // SAFETY: the child is ours, and what may be null is null; ends this process at once.
+        unsafe {
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+            libc::_exit(1)
+        };
     }
     hear(); // the parent has said what it had to say
     say(&format!("{:?}", shared.value.try_lock(shared).map(drop)));

@@ -9,7 +9,7 @@ use memlane::{
     lock_both,
 };
 use std::cell::RefCell;
-use std::sync::Barrier;
+use std::sync::{Barrier, mpsc};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -377,18 +377,22 @@ fn a_wait_ends_when_the_peer_dies_and_names_it() {
 fn retiring_ends_every_wait() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
+    let (done, ended) = mpsc::channel();
     std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| {
+        scope.spawn(|| {
             let mut state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
             state.value = 1;
-            shared.changed.wait_while(state, Until::timeout(PATIENCE), |_| true).map(drop)
+            let waited = shared.changed.wait_while(state, Until::forever(), |_| true).map(drop);
+            done.send(waited).expect("the test listens");
         });
         // Once the lock is free and the value is there, the waiter waits.
         while shared.state.lock(&shared).expect("the lock").or_repair(|_| ()).value == 0 {
             std::thread::yield_now();
         }
         memlane::retire(dir.name("m")).expect("it is there");
-        assert!(matches!(waiter.join().expect("no panic"), Err(WaitError::Lock(LockError::Retired { .. }))));
+        let waited = ended.recv_timeout(PATIENCE);
+        shared.changed.notify_all(); // or a wait that hangs would never end
+        assert!(matches!(waited, Ok(Err(WaitError::Lock(LockError::Retired { .. })))), "{waited:?}");
     });
     assert!(matches!(shared.state.lock(&shared), Err(LockError::Retired { .. })));
 }

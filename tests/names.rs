@@ -296,8 +296,10 @@ fn create_retires_an_orphan_that_only_looks_alike() {
     assert_eq!(user.region().len(), longer.region().len());
     assert!(user.region().is_retired());
 
-    let user = Segment::<Tailed>::open(&name).expect("it is there");
-    drop(longer);
+    drop((user, longer));
+    let creator = Segment::<Other>::create(&name, (), &Options::new(), |_| ()).expect("fresh");
+    let user = Segment::<Other>::open(&name).expect("it is there");
+    drop(creator);
     let raw = SharedMemory::create(&name, user.region().len() as u64, &Options::new()).expect("replaced");
     assert_eq!(raw.origin(), Origin::Created, "of another type, although it has the same size");
     assert!(user.region().is_retired());
@@ -564,7 +566,7 @@ fn nothing_is_decided_about_a_name_while_another_has_the_directory() {
     let _user = Segment::<Counter>::open(dir.name("orphan")).expect("it is there");
     drop(creator);
     let directory = File::open(dir.path()).expect("the directory");
-    directory.lock().expect("nobody has it");
+    directory.lock_shared().expect("nobody has it");
     let calls: [&(dyn Fn() -> Result<(), Error> + Sync); 7] = [
         &|| Segment::<Counter>::open(dir.name("cam")).map(drop),
         &|| counter(&dir.name("orphan"), Options::new()).map(drop),

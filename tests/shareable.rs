@@ -419,6 +419,8 @@ fn what_does_not_fit_is_not_placed() {
     for (offset, len) in [(100, 1), (0, 101), (usize::MAX, 2), (99, 2)] {
         assert!(matches!(region.write_at(offset, &vec![0; len]), Err(Error::OutOfBounds { .. })));
         assert!(matches!(region.read_at(offset, &mut vec![0; len]), Err(Error::OutOfBounds { .. })));
+        let read_only = Region::open(dir.name("raw")).expect("it is there");
+        assert!(matches!(read_only.read_at(offset, &mut vec![0; len]), Err(Error::OutOfBounds { .. })));
     }
 }
 

@@ -110,6 +110,7 @@ mod tests {
     fn refuses_what_cannot_be() {
         assert_eq!(MIXED.size(u64::MAX), None);
         assert_eq!(MIXED.size(u64::MAX / 4), None);
+        assert_eq!(MIXED.size(1 << 62), None, "four times that would wrap to nothing");
         assert_eq!(MIXED.size((isize::MAX as u64) / 4), None);
         assert_eq!(Layout::of::<u8>().size(u64::MAX), Some(1), "a tail that is not there has no size");
     }
