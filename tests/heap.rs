@@ -528,7 +528,8 @@ fn garbage_in_the_header_is_an_error() {
     let sound = use_all(&dir, &name);
     let fields =
         [(0, 8), (8, 4), (12, 4), (16, 4), (20, 4), (40, 8), (48, 8), (56, 8), (64, 4), (68, 4), (72, 4), (96, 8)];
-    for (offset, size) in fields {
+    // One in four under Miri.
+    for (offset, size) in fields.into_iter().step_by(if cfg!(miri) { 4 } else { 1 }) {
         let garbage = if cfg!(miri) { &[[0xff; 8]][..] } else { &[[0xff; 8], [0x7f; 8], [3, 0, 0, 0, 0, 0, 0, 0x80]] };
         for garbage in garbage {
             poke(dir.path(), "cam", &garbage[..size], offset as u64).expect("inside");

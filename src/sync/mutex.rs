@@ -7,7 +7,7 @@
 use super::guard::{Data, Locked, MutexGuard, OwnerDied};
 use super::{Slices, spin};
 use crate::error::{LockError, Who};
-use crate::owner::{OwnerId, Sleep};
+use crate::owner::{OwnerId, PARTICIPANTS, Sleep};
 use crate::prim::{self, AtomicU64, Ordering};
 use crate::region::{Attached, Attachment};
 use std::cell::{Cell, RefCell};
@@ -285,16 +285,18 @@ impl<T: ?Sized> Mutex<T> {
 
 /// If `owner` waits for a lock whose holder waits for a lock ... that we hold: who they are, from `owner` on.
 fn cycle(attachment: &Attachment, mut owner: OwnerId) -> Vec<Who> {
-    let mut seen = vec![attachment.me()];
     let mut names = Vec::new();
-    while !seen.contains(&owner) {
-        let Some(Sleep::Lock(offset)) = attachment.table().sleep(owner) else { return Vec::new() };
-        let Some(word) = attachment.word_at(offset) else { return Vec::new() };
+    // More of them than there are participants: they wait for each other, or a peer goes on rewriting what it says.
+    for _ in 0..PARTICIPANTS {
+        if owner == attachment.me() {
+            return names;
+        }
+        let Some(Sleep::Lock(offset)) = attachment.table().sleep(owner) else { break };
+        let Some(word) = attachment.word_at(offset) else { break };
         names.extend(attachment.table().who(owner));
-        seen.push(owner);
         owner = OwnerId::in_word(word);
     }
-    if owner == attachment.me() { names } else { Vec::new() }
+    Vec::new()
 }
 
 /// Takes two locks of one object in the order of their offsets, whichever comes first, waiting at most for `timeout`
