@@ -5,10 +5,11 @@ mod common;
 
 use common::{Dir, hear, role, say, spawn};
 use memlane::{
-    Condvar, LockError, Locked, Mutex, MutexGuard, Name, Options, OwnerId, Segment, Shareable, Until, WaitError,
-    lock_both,
+    Condvar, LockError, Locked, Mutex, MutexGuard, Name, Options, OwnerId, Region, Segment, Shareable, Until,
+    WaitError, lock_both,
 };
 use std::cell::RefCell;
+use std::mem::offset_of;
 use std::sync::{Barrier, mpsc};
 use std::time::Duration;
 
@@ -252,6 +253,7 @@ fn a_deadlock_is_named() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
 fn what_a_dead_sleeper_waited_for_is_nothing_to_the_next_one() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
@@ -395,6 +397,29 @@ fn retiring_ends_every_wait() {
         assert!(matches!(waited, Ok(Err(WaitError::Lock(LockError::Retired { .. })))), "{waited:?}");
     });
     assert!(matches!(shared.state.lock(&shared), Err(LockError::Retired { .. })));
+}
+
+#[test]
+fn retiring_ends_the_wait_for_a_lock() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let bytes = Region::open(dir.name("m")).expect("it is there");
+    let is_awaited = || {
+        let mut word = [0; 4];
+        bytes.read_at(offset_of!(Shared, state), &mut word).expect("inside");
+        u32::from_ne_bytes(word) & 1 << 31 != 0
+    };
+    let held = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| shared.state.lock_timeout(&shared, PATIENCE).map(drop));
+        while !is_awaited() {
+            std::thread::yield_now();
+        }
+        memlane::retire(dir.name("m")).expect("it is there");
+        let waited = waiter.join().expect("no panic");
+        assert!(matches!(waited, Err(LockError::Retired { .. })), "{waited:?}");
+    });
+    drop(held);
 }
 
 #[derive(Shareable)]

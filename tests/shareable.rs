@@ -292,7 +292,7 @@ unsafe impl Shareable for Wordy {
     const LAYOUT: Layout = Layout::of::<Self>();
 
     fn describe(schema: &mut memlane::Schema, _: &str, offset: usize) {
-        (0..100_000).for_each(|number| schema.line(&format!("field{number}"), "u8", offset, 1));
+        schema.line(&"x".repeat(1 << 20), "u8", offset, 1);
     }
 
     fn from_base(base: *mut u8, (): ()) -> *mut Self {

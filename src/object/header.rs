@@ -235,6 +235,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "looks at millions of bytes")]
     fn a_schema_is_as_long_as_it_may_be_and_not_longer() {
         for (len, sound) in [(SCHEMA_MAX, true), (SCHEMA_MAX + 1, false)] {
             let header = Header { schema: "x".repeat(len), data_len: 0, ..header() };
