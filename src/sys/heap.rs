@@ -419,7 +419,7 @@ thread_local! {
     /// How many processes were started before the one that this thread is; 0 for the real one.
     static PROCESS: Cell<u32> = const { Cell::new(0) };
     /// Who is to know of its end.
-        static ENDS: Cell<Option<Sender<bool>>> = const { Cell::new(None) };
+    static ENDS: Cell<Option<Sender<bool>>> = const { Cell::new(None) };
 }
 
 fn pid() -> u32 {

@@ -6,9 +6,9 @@
 //!
 //! **Objects.** An [`Fd`] is an open file, directory or object. `open_directory`, `make_directory`, `open_at`,
 //! `create_unnamed`, `publish`, `unlink`, `names`, `meta`, `meta_at`, `meta_of`, `file_system`, `reserve`, `set_len`,
-//! `read_at` and `write_at` do what they say, `default_directory` is the user's own, `limits` is what this process may use, never follow a link in the last component, and never hand a
-//! descriptor to a program that is executed. `create_unnamed` makes an object nobody else can see and that vanishes
-//! with its creator; `publish` gives it a name in one step and fails with `AlreadyExists` if the name is taken.
+//! `read_at` and `write_at` do what they say, never follow a link in the last component, and never hand a descriptor to a
+//! program that is executed. `default_directory` is the user's own, `limits` is what this process may use.
+//! `create_unnamed` makes an object nobody else can see and that vanishes with its creator; `publish` gives it a name in one step and fails with `AlreadyExists` if the name is taken.
 //! `reserve` pays for every byte or fails with `StorageFull` and leaves nothing behind.
 //!
 //! **Liveness.** A [`LockFd`] is a second, independent opening of an object that is never mapped. `try_lock`,
@@ -20,13 +20,13 @@
 //! **Memory.** A [`Map`] is a range of bytes shared with whoever else maps the object, unmapped when dropped.
 //!
 //! **Waiting.** `wait` sleeps at most `limit` while a 32-bit word still holds `expected`, which `holds` says too, for
-//! systems that do not look themselves; it may return early for any reason. `wake` wakes up to `count` sleepers, in any process, that wait on the same word of the same object,
-//! and returns how many. Where a system has no such call that crosses processes (Windows), the word's object id and
+//! systems that do not look themselves; it may return early for any reason. `wake` wakes up to `count` sleepers, in any
+//! process, that wait on the same word of the same object, and returns how many. Where a system has no such call that crosses processes (Windows), the word's object id and
 //! offset name an event, and the same two functions wait for and set it; death is then seen by waiting on the
 //! owner's process handle too. Nothing above relies on a wake-up being delivered.
 //!
-//! **Identity.** `process` says who this process is, `is_stopped` whether one is stopped (for people, as proof of nothing), `user` which user it acts for, `random` gives 128 bits that
-//! nobody can predict.
+//! **Identity.** `process` says who this process is, `is_stopped` whether one is stopped (for people, as proof of
+//! nothing), `user` which user it acts for, `random` gives 128 bits that nobody can predict.
 
 #[cfg(any(miri, memlane_heap))]
 #[path = "heap.rs"]
