@@ -4,10 +4,10 @@
 mod common;
 
 use common::{Dir, hear, role, say, spawn};
-use memlane::{LockError, Locked, Mutex, Name, Options, Segment, Shareable, SharedMemory};
+use memlane::{Error, LockError, Locked, Mutex, Name, Options, Segment, Shareable, SharedMemory};
 use std::fs::File;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -181,17 +181,27 @@ fn raw_clones() {
     clones.add();
     drop(other);
     assert!(!mine.region().is_alive(owner));
-    // Some of these are born while the directory is locked.
-    let done = AtomicBool::new(false);
+    // Some of these are born while the directory is locked: at another moment each of an opening.
+    let (done, opened) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        let uses = || {
-            let uses = std::iter::repeat_with(|| Segment::<Shared>::open("cam").map(drop));
-            uses.take_while(|_| !done.load(Ordering::Relaxed)).find_map(Result::err)
-        };
-        let user = scope.spawn(uses);
-        (0..100).for_each(|_| clones.add());
+        let user = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                Segment::<Shared>::open("cam").map(drop)?;
+                opened.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok::<_, Error>(())
+        });
+        for pause in 0..200 {
+            let before = opened.load(Ordering::Relaxed);
+            while opened.load(Ordering::Relaxed) == before && !user.is_finished() {
+                std::hint::spin_loop();
+            }
+            (0..pause * 10).for_each(|_| std::hint::spin_loop());
+            clones.add();
+        }
         done.store(true, Ordering::Relaxed);
-        assert!(matches!(user.join(), Ok(None)), "the directory is locked by nobody who lives");
+        let used = user.join().expect("no panic");
+        assert!(used.is_ok(), "the directory is locked by nobody who lives: {used:?}");
     });
     assert!(Segment::<Shared>::open("cam").is_ok());
     drop(clones);

@@ -306,6 +306,21 @@ fn two_locks_are_taken_in_one_order() {
     assert!(shared.other.try_lock(&shared).is_ok(), "neither is held after an error");
 }
 
+#[test]
+fn of_two_locks_the_second_is_not_taken_before_the_first() {
+    const { assert!(offset_of!(Shared, state) < offset_of!(Shared, other)) };
+    let dir = Dir::new();
+    let shared = create(&dir.name("m"));
+    let state = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| lock_both(&shared.other, &shared.state, &shared, Some(PATIENCE)).map(both).is_ok());
+        wait_for_a_waiter(&dir);
+        assert!(matches!(shared.other.try_lock(&shared), Ok(Locked::Clean(_))), "nobody holds it while he waits");
+        drop(state);
+        assert!(waiter.join().expect("no panic"));
+    });
+}
+
 fn both<'a, A: ?Sized, B: ?Sized>((a, b): (Locked<'a, A>, Locked<'a, B>)) -> (MutexGuard<'a, A>, MutexGuard<'a, B>) {
     (a.or_repair(|_| ()), b.or_repair(|_| ()))
 }
@@ -400,22 +415,24 @@ fn retiring_ends_every_wait() {
     assert!(matches!(shared.state.lock(&shared), Err(LockError::Retired { .. })));
 }
 
+/// Returns when somebody sleeps, or is about to, for the lock of `state`.
+fn wait_for_a_waiter(dir: &Dir) {
+    let bytes = Region::open(dir.name("m")).expect("it is there");
+    let mut word = [0; 4];
+    while u32::from_ne_bytes(word) & 1 << 31 == 0 {
+        std::thread::yield_now();
+        bytes.read_at(offset_of!(Shared, state), &mut word).expect("inside");
+    }
+}
+
 #[test]
 fn retiring_ends_the_wait_for_a_lock() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
-    let bytes = Region::open(dir.name("m")).expect("it is there");
-    let is_awaited = || {
-        let mut word = [0; 4];
-        bytes.read_at(offset_of!(Shared, state), &mut word).expect("inside");
-        u32::from_ne_bytes(word) & 1 << 31 != 0
-    };
     let held = shared.state.lock(&shared).expect("the lock").or_repair(|_| ());
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| shared.state.lock_timeout(&shared, PATIENCE).map(drop));
-        while !is_awaited() {
-            std::thread::yield_now();
-        }
+        wait_for_a_waiter(&dir);
         memlane::retire(dir.name("m")).expect("it is there");
         let waited = waiter.join().expect("no panic");
         assert!(matches!(waited, Err(LockError::Retired { .. })), "{waited:?}");

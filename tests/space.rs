@@ -1,7 +1,7 @@
 //! Memory that cannot be had: always an error that says what is missing, never a SIGBUS, and nothing left behind.
 //!
 //! Most of it needs a file system of its own, and says so loudly where it may not have one.
-#![allow(missing_docs, unsafe_code)]
+#![allow(missing_docs)]
 
 mod common;
 
@@ -35,7 +35,6 @@ fn child() {
         "memory limit" => memory_limit(),
         "file size limit" => file_size_limit(),
         "huge" => huge(),
-        "signals" => signals(),
         other => panic!("no role {other}"),
     }
 }
@@ -354,34 +353,6 @@ fn a_large_object_is_reserved_to_its_end() {
     assert!(file.len() > SIZE && std::os::unix::fs::MetadataExt::blocks(&file) * 512 >= file.len());
     let mut bytes = object.map_mut().expect("mapped");
     bytes.write_at(SIZE as usize - 1, &[1]).expect("inside");
-}
-
-#[test]
-fn a_signal_does_not_end_a_reservation() {
-    run(&["env"], "signals");
-}
-
-/// Signals that interrupt what is going on, as a profiler sends them: many while 70 MiB are reserved, but not for ever.
-fn signals() {
-    extern "C" fn nothing(_: libc::c_int) {}
-    // SAFETY: all-zero bytes are a valid `sigaction`, a plain C struct: no flags, so that system calls are interrupted.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = nothing as *const () as usize;
-    // SAFETY: the handler does nothing; what may be null is null.
-    assert_eq!(unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) }, 0);
-    // SAFETY: the call takes nothing and cannot fail.
-    let creator = unsafe { libc::pthread_self() };
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for _ in 0..50 {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-                // SAFETY: that thread lives: it waits for this one.
-                unsafe { libc::pthread_kill(creator, libc::SIGUSR1) };
-            }
-        });
-        create("cam", 70 << 20).expect("a signal is no error");
-    });
-    say("right");
 }
 
 #[test]
