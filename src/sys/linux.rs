@@ -1,7 +1,10 @@
 //! Linux: unnamed tmpfs files, open-file-description locks, shared futexes.
 #![allow(unsafe_code)]
 
+mod openings;
+
 use super::{Access, FileSystem, Kind, Meta, Process, Sharing};
+use openings::Openings;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io;
@@ -10,8 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 /// An open file or directory.
@@ -208,8 +211,16 @@ fn group_memory() -> Option<u64> {
 
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
-/// Every descriptor that carries a lock, so that a forked child can close them all. A slot holds -1 when free.
-static LOCKS: LockRegistry = LockRegistry::new();
+/// Every descriptor that carries a lock, so that a forked child can close them all.
+static LOCKS: Openings = openings();
+
+/// How many descriptors a chunk of the list has.
+const SLOTS: usize = 64;
+
+/// The list as it starts, and each further chunk of it.
+const fn openings() -> Openings {
+    Openings::new(AtomicU32::new(0), [const { AtomicI32::new(-1) }; SLOTS])
+}
 
 /// How many times this process is a fork of another that used memlane; a handle of an earlier count is dead here.
 #[inline]
@@ -217,54 +228,8 @@ fn forks() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// The lock descriptors of this process, in chunks that are never freed, so that the fork handler can walk them
-/// without allocating. `busy` names the process inside, and is held across every
-/// fork once the handlers are installed: no child can be born between an `open` and its entry here.
-struct LockRegistry {
-    busy: AtomicU32,
-    chunk: [AtomicI32; 64],
-    next: OnceLock<Box<LockRegistry>>,
-}
-
-impl LockRegistry {
-    const fn new() -> Self {
-        Self { busy: AtomicU32::new(0), chunk: [const { AtomicI32::new(-1) }; 64], next: OnceLock::new() }
-    }
-
-    fn enter(&self) {
-        // ORDERING: Acquire pairs with the Release in `leave`: entries are seen as the last holder left them.
-        let (mut rounds, me) = (0_u32, std::process::id());
-        // A child that was born without the handlers can inherit the entry of a thread that it does not have.
-        let free = |holder| (holder != me).then_some(me);
-        while self.busy.fetch_update(Ordering::Acquire, Ordering::Relaxed, free).is_err() {
-            // The holder may be of a lower priority: yielding alone would never let it run.
-            rounds = rounds.saturating_add(1);
-            if rounds < 100 { std::thread::yield_now() } else { std::thread::sleep(Duration::from_micros(50)) }
-        }
-    }
-
-    fn leave(&self) {
-        // ORDERING: Release pairs with the Acquire in `enter`.
-        self.busy.store(0, Ordering::Release);
-    }
-
-    fn add(&self, fd: RawFd) {
-        match self.chunk.iter().find(|slot| slot.load(Ordering::Relaxed) < 0) {
-            Some(slot) => slot.store(fd, Ordering::Relaxed),
-            None => self.next.get_or_init(|| Box::new(Self::new())).add(fd),
-        }
-    }
-
-    fn visit(&self, visit: &mut dyn FnMut(&AtomicI32)) {
-        self.chunk.iter().filter(|slot| slot.load(Ordering::Relaxed) >= 0).for_each(&mut *visit);
-        if let Some(next) = self.next.get() {
-            next.visit(visit);
-        }
-    }
-}
-
 extern "C" fn before_fork() {
-    LOCKS.enter();
+    LOCKS.enter(std::process::id());
 }
 
 extern "C" fn after_fork_in_parent() {
@@ -272,10 +237,10 @@ extern "C" fn after_fork_in_parent() {
 }
 
 extern "C" fn after_fork_in_child() {
-    LOCKS.visit(&mut |slot| {
+    LOCKS.drain(|fd| {
         // SAFETY: the descriptor belongs to a `LockFd`, and that one sees the new count of forks in the child and
         // never uses or closes it again.
-        unsafe { libc::close(slot.swap(-1, Ordering::Relaxed)) };
+        unsafe { libc::close(fd) };
     });
     FORKS.fetch_add(1, Ordering::Relaxed);
     LOCKS.leave();
@@ -319,7 +284,7 @@ impl LockFd {
     /// Opens what `file` is once more.
     pub(crate) fn reopen(file: &Fd, access: Access) -> io::Result<Self> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        LOCKS.enter();
+        LOCKS.enter(std::process::id());
         let fd = hook_fork().and_then(|()| open(libc::AT_FDCWD, OsStr::new(&path), flags(access), 0));
         if let Ok(fd) = &fd {
             LOCKS.add(fd.as_raw_fd());
@@ -402,14 +367,10 @@ impl LockFd {
 
 impl Drop for LockFd {
     fn drop(&mut self) {
-        LOCKS.enter();
+        LOCKS.enter(std::process::id());
         if !self.is_forked() {
             let fd = self.fd.as_raw_fd();
-            LOCKS.visit(&mut |slot| {
-                if slot.load(Ordering::Relaxed) == fd {
-                    slot.store(-1, Ordering::Relaxed);
-                }
-            });
+            LOCKS.remove(fd);
             // Closing would do if nobody else had the opening; a child made by a raw `clone`, or one that has not yet
             // reached its `exec`, has. What cannot be unlocked is closed all the same.
             let mut all: libc::flock = flock(libc::F_UNLCK, 0);
