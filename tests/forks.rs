@@ -6,6 +6,7 @@ mod common;
 use common::{Dir, hear, role, say, spawn};
 use memlane::{Error, LockError, Locked, Mutex, Name, Options, Segment, Shareable, SharedMemory};
 use std::fs::File;
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -42,6 +43,7 @@ fn child() {
             }
         }
         "raw clones" => raw_clones(),
+        "be the first twice" => be_the_first_twice(),
         other => panic!("no role {other}"),
     }
 }
@@ -119,6 +121,48 @@ fn a_forked_child_holds_nothing_and_its_parents_death_is_seen() {
     parent.expect("owner died: true");
     parent.say("end");
     assert_eq!(parent.hear(), None);
+}
+
+#[test]
+fn a_child_with_its_parents_pid_can_use_memlane() {
+    let dir = Dir::new();
+    let _mine = create(&dir.name("cam"));
+    let mut child = spawn(dir.path(), "be the first twice", &[]);
+    match child.hear().expect("an answer") {
+        // Not `eprintln`: the test harness would swallow it.
+        said if said.starts_with("SKIPPED") => drop(writeln!(std::io::stderr(), "{said}")),
+        said => assert_eq!(said, "pid 1 opens: Ok(Ok(()))"),
+    }
+}
+
+fn be_the_first_twice() {
+    // Who may not do it may in a user namespace of its own.
+    if let Err(error) = be_the_first(0).or_else(|_| be_the_first(libc::CLONE_NEWUSER)) {
+        return say(&format!("SKIPPED, no PID namespace: {error}"));
+    }
+    let _parents = Segment::<Shared>::open("cam").expect("it is there");
+    be_the_first(0).expect("a namespace in a namespace");
+    let (done, opened) = mpsc::channel();
+    std::thread::spawn(move || done.send(Segment::<Shared>::open("cam").map(drop)));
+    say(&format!("pid {} opens: {:?}", std::process::id(), opened.recv_timeout(PATIENCE)));
+    // SAFETY: ends this process at once, without the destructors of what belongs to its parent.
+    unsafe { libc::_exit(0) };
+}
+
+/// Goes on in a forked child, the first process of a PID namespace of its own; its parent only waits for its end.
+fn be_the_first(more: libc::c_int) -> std::io::Result<()> {
+    // SAFETY: what may be null is null; the child uses only what fork handlers keep usable, memory and this library.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWPID | more) != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let child = libc::fork();
+        if child != 0 {
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+            libc::_exit(0);
+        }
+    }
+    Ok(())
 }
 
 #[test]

@@ -529,3 +529,36 @@ pub(crate) fn kill_self() {
     // SAFETY: the call takes no pointers.
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a call returns that fails with `error`.
+    fn failed(error: libc::c_int) -> libc::c_int {
+        // SAFETY: the place is this thread's own, and always there.
+        unsafe { *libc::__errno_location() = error };
+        -1
+    }
+
+    #[test]
+    fn a_call_is_repeated_while_signals_interrupt_it_and_not_after_another_error() {
+        let mut results = [libc::EINTR, libc::EINTR, 0, libc::EINTR, libc::EAGAIN, 0].into_iter();
+        let mut call = || match results.next().expect("no call after the last") {
+            0 => 7,
+            error => failed(error),
+        };
+        assert_eq!(retry(&mut call).expect("the third call"), 7);
+        assert_eq!(retry(&mut call).expect_err("the fifth call").raw_os_error(), Some(libc::EAGAIN));
+    }
+
+    /// It can have its parent's, in a PID namespace of its own, and its grandparent's, once that one is dead. No other
+    /// test of this binary has an opening, which would be closed here.
+    #[test]
+    fn a_forked_child_is_not_inside_the_list_whatever_its_pid_is() {
+        before_fork();
+        after_fork_in_child();
+        assert!(LOCKS.try_enter(std::process::id()), "nobody is left inside who could leave");
+        LOCKS.leave();
+    }
+}
