@@ -235,6 +235,9 @@ fn shortened(text: &str) -> String {
 }
 
 /// Why a lock was not taken. The lock and what it guards are as they were.
+///
+/// Of several reasons it is the first of `NotInSegment`, `Forked`, `Retired`, `AlreadyLocked` and `TimedOut`: that the
+/// object can be used no more is said also to a thread that holds the lock.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {

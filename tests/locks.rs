@@ -179,6 +179,8 @@ fn locking_twice_in_one_thread_is_an_error_also_through_a_second_mapping() {
         let in_thread = || matches!(shared.state.try_lock(&shared), Err(LockError::TimedOut { .. }));
         assert!(scope.spawn(in_thread).join().expect("no panic"), "another thread waits as anybody else");
     });
+    memlane::retire(shared.region().name()).expect("it is there");
+    assert!(matches!(shared.state.try_lock(&shared), Err(LockError::Retired { .. })), "no matter who holds it");
 }
 
 #[test]
