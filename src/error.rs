@@ -175,6 +175,28 @@ pub enum Error {
         limit: usize,
     },
 
+    /// Every place for another sender or receiver of the channel is taken by a living one.
+    #[error("'{name}' has {limit} {of} already, all it was created for{}: end one, or create it for more", listed(who))]
+    NoRoom {
+        /// The channel.
+        name: String,
+        /// What there are enough of.
+        of: &'static str,
+        /// How many there can be.
+        limit: usize,
+        /// Those who are there.
+        who: Vec<Who>,
+    },
+
+    /// No channel can be as the options say.
+    #[error("'{name}' cannot be a channel like that: {why}")]
+    BadOptions {
+        /// The channel.
+        name: String,
+        /// What does not fit, and what would.
+        why: String,
+    },
+
     /// Somebody has held the directory for long; it is normally held for microseconds.
     #[error("the directory {} is held by {} for more than {waited:.1?}: resume or end that process", path.display(), match holder { Some(pid) => format!("pid {pid}"), None => "another process".into() })]
     Busy {
@@ -227,6 +249,14 @@ impl Error {
     pub(crate) fn os(action: &'static str, name: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Os { action, name: name.to_string(), source }
     }
+}
+
+fn listed(who: &[Who]) -> String {
+    if who.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = who.iter().map(ToString::to_string).collect();
+    format!(" ({})", names.join(", "))
 }
 
 /// Enough of a text that is too long to show.
@@ -334,5 +364,186 @@ fn silent(peer: Option<&Who>) -> String {
     match peer {
         Some(peer) => format!(": {peer} lives, but has not answered; look at that process, or wait longer"),
         None => ": see whether somebody is there to notify, or wait longer".into(),
+    }
+}
+
+/// Why a message was not sent, or no room for one was had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The message is longer than there is room for.
+    #[error("'{channel}' takes at most {max} bytes here: send less, or create the channel for longer messages")]
+    TooLarge {
+        /// The channel.
+        channel: Box<str>,
+        /// The most bytes that fit.
+        max: u64,
+    },
+
+    /// As many messages are being filled as can be.
+    #[error(
+        "'{channel}' has no buffer for more than {limit} unsent messages: send or drop one, or create the channel with more loans"
+    )]
+    LoansInUse {
+        /// The channel.
+        channel: Box<str>,
+        /// How many there can be at least.
+        limit: usize,
+    },
+
+    /// Nothing may be lost, and the time given is over before the oldest message was let go.
+    #[error("'{channel}' is full, waited {waited:.1?}: {}", full(*sequence, slowest.as_ref(), *lag))]
+    Full {
+        /// The channel.
+        channel: Box<str>,
+        /// How long this call waited.
+        waited: Duration,
+        /// The oldest message in the window: what is waited for.
+        sequence: u64,
+        /// Of the receivers that have not let go of it, who is the furthest behind; `None` if nobody receives, or if
+        /// all have let go of it and none of them has processed it.
+        slowest: Option<Who>,
+        /// How many messages that one has not received yet.
+        lag: u64,
+    },
+
+    /// Nothing may be lost, the window is full, and the last receiver has died, or closed, while it was waited for.
+    #[error(
+        "'{channel}' is full and nobody receives any more{}: start a receiver, which gets what nobody has processed, and send again",
+        gone(last.as_ref())
+    )]
+    NoReceiver {
+        /// The channel.
+        channel: Box<str>,
+        /// Who died, if it was a death.
+        last: Option<Who>,
+    },
+
+    /// Fewer receivers than were waited for have come in time.
+    #[error("'{channel}' has not got {count} receivers within {waited:.1?}{}: start more, or wait longer", listed(who))]
+    TooFew {
+        /// The channel.
+        channel: Box<str>,
+        /// How long this call waited.
+        waited: Duration,
+        /// How many were to come.
+        count: usize,
+        /// Those who have.
+        who: Vec<Who>,
+    },
+
+    /// The channel was removed by force, or this process is a fork.
+    #[error(transparent)]
+    Unusable(#[from] LockError),
+}
+
+fn full(sequence: u64, slowest: Option<&Who>, lag: u64) -> String {
+    match slowest {
+        Some(who) => {
+            format!("{who} has not let go of message {sequence}, {lag} behind it: look at that process, or wait longer")
+        }
+        None => format!("nobody has processed message {sequence}, and nobody is about to: start a receiver"),
+    }
+}
+
+fn gone(last: Option<&Who>) -> String {
+    last.map_or(String::new(), |who| format!(", {who} has died"))
+}
+
+/// Why no message was received.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The time is over.
+    #[error("nothing was sent to '{channel}' within {waited:.1?}{}", unsent(senders))]
+    TimedOut {
+        /// The channel.
+        channel: Box<str>,
+        /// How long this call waited.
+        waited: Duration,
+        /// Who could have sent.
+        senders: Vec<Who>,
+    },
+
+    /// Everything was received, and every sender has closed the channel in good order, or there was none yet.
+    #[error("nobody sends to '{channel}' any more: wait for a new sender, or end")]
+    Closed {
+        /// The channel.
+        channel: Box<str>,
+    },
+
+    /// Everything was received, nobody sends any more, and a sender has died.
+    #[error("{} died and sends nothing more to '{channel}', nor does anybody else: start it again, and wait for it", Somebody(sender.as_ref()))]
+    SenderDied {
+        /// The channel.
+        channel: Box<str>,
+        /// Who it was, if that is still known.
+        sender: Option<Who>,
+    },
+
+    /// As many messages are held as can be. Nothing was received.
+    #[error(
+        "{limit} messages of '{channel}' are held at a time, and no more: drop one, or create the channel with more claims"
+    )]
+    ClaimsInUse {
+        /// The channel.
+        channel: Box<str>,
+        /// How many can be held.
+        limit: usize,
+    },
+
+    /// What the channel says of a message does not make sense. The message was passed over.
+    #[error(
+        "message {sequence} of lane {lane} of '{channel}' is damaged: something else wrote there; it was passed over"
+    )]
+    Corrupt {
+        /// The channel.
+        channel: Box<str>,
+        /// The lane it came by.
+        lane: usize,
+        /// Its number.
+        sequence: u64,
+    },
+
+    /// The channel was removed by force, or this process is a fork.
+    #[error(transparent)]
+    Unusable(#[from] LockError),
+}
+
+fn unsent(who: &[Who]) -> String {
+    if who.is_empty() {
+        ": nobody sends; start a sender, or wait longer".into()
+    } else {
+        format!("{}: it lives; look at that process, or wait longer", listed(who))
+    }
+}
+
+/// Why it is not known what has become of a message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TicketError {
+    /// The time is over.
+    #[error("message {sequence} of '{channel}' was not processed within {waited:.1?}{}", pending(who))]
+    TimedOut {
+        /// The channel.
+        channel: Box<str>,
+        /// The message.
+        sequence: u64,
+        /// How long this call waited.
+        waited: Duration,
+        /// Who is to answer still.
+        who: Vec<Who>,
+    },
+
+    /// The channel was removed by force, or this process is a fork.
+    #[error(transparent)]
+    Unusable(#[from] LockError),
+}
+
+fn pending(who: &[Who]) -> String {
+    if who.is_empty() {
+        ": nobody has it; start a receiver, or wait longer".into()
+    } else {
+        format!("{}: it lives, but has not let go of it", listed(who))
     }
 }

@@ -25,6 +25,7 @@
 
 extern crate self as memlane;
 
+mod channel;
 mod error;
 mod inspect;
 mod object;
@@ -35,7 +36,11 @@ mod segment;
 mod sync;
 mod sys;
 
-pub use error::{Error, LockError, WaitError, Who};
+pub use channel::{
+    ChannelOptions, Dtype, Handled, Image, Loan, Message, Messages, Outcome, PixelFormat, Policy, Receiver,
+    ReceiverInfo, Sender, SenderInfo, Tensor, TensorView, Ticket, Unsent,
+};
+pub use error::{Error, LockError, RecvError, SendError, TicketError, WaitError, Who};
 pub use inspect::{Listed, Space, list, space};
 pub use memlane_derive::Shareable;
 pub use object::{Name, Options, Origin, Persistence, Reclaimed, ToName, gc, remove, retire};

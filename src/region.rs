@@ -233,7 +233,7 @@ impl RegionMut {
 
     /// Gives a draft its name, or takes over the object that has it: then this region is of that object.
     pub(crate) fn publish(self) -> Result<Self, Error> {
-        match self.attachment.object.publish()? {
+        match self.attachment.publish()? {
             None => Ok(self),
             Some(other) => Self::of(other),
         }
@@ -433,6 +433,26 @@ impl Attachment {
         Ok(attachment)
     }
 
+    /// Maps an object for reading, but for its header and the first `writable` of the user's bytes, which can be
+    /// written, and makes this process a participant of it.
+    pub(crate) fn with_writable(object: Object, writable: u64) -> Result<Self, Error> {
+        let map = object.map(Access::Read)?;
+        let end = object.header.data_offset() + writable;
+        map.allow_write(0, end as usize).map_err(Error::os("map", &object.name))?;
+        Self::new(object, map)
+    }
+
+    /// Lets `len` of the user's bytes at `offset` be written too.
+    pub(crate) fn allow_write(&self, offset: u64, len: u64) -> Result<(), Error> {
+        let start = self.offset as u64 + offset;
+        self.map.allow_write(start as usize, len as usize).map_err(Error::os("map", &self.object.name))
+    }
+
+    /// Gives a draft its name; the object to use instead, if that is taken over.
+    pub(crate) fn publish(&self) -> Result<Option<Object>, Error> {
+        self.object.publish()
+    }
+
     fn attach(&mut self) -> Result<(), Error> {
         let name = || self.object.name.to_string();
         let attached = self.table().attach(&self.object.locks).map_err(Error::os("attach to", name()))?;
@@ -486,6 +506,15 @@ impl Attachment {
     /// The object's name, for errors.
     pub(crate) fn name(&self) -> Box<str> {
         self.object.name.as_str().into()
+    }
+
+    pub(crate) fn object(&self) -> &Object {
+        &self.object
+    }
+
+    /// The number of the user's bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether `word` lies in the object, and this process may still act on it: if so, neither `offset_of` nor `check`

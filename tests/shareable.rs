@@ -290,6 +290,7 @@ struct Wordy(u8);
 unsafe impl Shareable for Wordy {
     type Tail = ();
     const LAYOUT: Layout = Layout::of::<Self>();
+    const PLAIN: bool = true;
 
     fn describe(schema: &mut memlane::Schema, _: &str, offset: usize) {
         schema.line(&"x".repeat(1 << 20), "u8", offset, 1);

@@ -22,6 +22,7 @@ thread_local! {
 unsafe impl Shareable for Odd {
     type Tail = ();
     const LAYOUT: Layout = Layout::of::<Self>();
+    const PLAIN: bool = true;
 
     fn describe(schema: &mut Schema, path: &str, offset: usize) {
         TEXT.with_borrow(|text| schema.line(&format!("{path}{text}"), "mutex", offset, size_of::<Self>()));

@@ -8,22 +8,24 @@ pub struct Layout {
     align: usize,
     /// The size of one element of the tail, if there is one.
     element: Option<usize>,
+    /// Whether there may be bytes that belong to no field.
+    padded: bool,
 }
 
 impl Layout {
     /// The layout of a struct without fields yet.
-    pub const EMPTY: Self = Self { size: 0, align: 1, element: None };
+    pub const EMPTY: Self = Self { size: 0, align: 1, element: None, padded: false };
 
     /// The layout of a type of fixed size.
     #[must_use]
     pub const fn of<T>() -> Self {
-        Self { size: size_of::<T>(), align: align_of::<T>(), element: None }
+        Self { size: size_of::<T>(), align: align_of::<T>(), element: None, padded: false }
     }
 
     /// The layout of a slice.
     #[must_use]
     pub const fn of_tail<T>() -> Self {
-        Self { size: 0, align: align_of::<T>(), element: Some(size_of::<T>()) }
+        Self { size: 0, align: align_of::<T>(), element: Some(size_of::<T>()), padded: false }
     }
 
     /// Where a field of layout `field` would start if it came next in this `#[repr(C)]` struct.
@@ -50,10 +52,27 @@ impl Layout {
         let align = if field.align > self.align { field.align } else { self.align };
         // A field ends where its own padding ends, but for a tail, which starts before that.
         let size = if field.element.is_none() { field.base_size() } else { field.size };
-        match self.next_offset(field).checked_add(size) {
-            Some(size) => Self { size, align, element: field.element },
+        let offset = self.next_offset(field);
+        let padded = self.padded || offset != self.size || field.is_padded();
+        match offset.checked_add(size) {
+            Some(size) => Self { size, align, element: field.element, padded },
             None => panic!("the struct is larger than the address space"),
         }
+    }
+
+    /// The same, of elements that may be padded.
+    #[must_use]
+    pub(crate) const fn of_elements(self, element: Self) -> Self {
+        Self { padded: element.is_padded(), ..self }
+    }
+
+    /// Whether there may be bytes that belong to no field, also behind the last one.
+    pub(crate) const fn is_padded(self) -> bool {
+        let end = match self.element {
+            Some(element) => self.size % self.align + element % self.align,
+            None => self.size % self.align,
+        };
+        self.padded || end != 0
     }
 
     /// Whether it ends in a flexible tail.
@@ -104,6 +123,19 @@ mod tests {
         assert_eq!(MIXED.size(5), Some(size_of::<With<5>>()));
         assert_eq!(MIXED.next_offset(Layout::of::<u32>()), std::mem::offset_of!(With<1>, 3));
         assert_eq!(MIXED.align(), align_of::<u64>());
+    }
+
+    #[test]
+    fn knows_padding() {
+        assert!(MIXED.is_padded(), "between its fields");
+        let (byte, word) = (Layout::of::<u8>(), Layout::of::<u32>());
+        let (bytes, words) = (Layout::of_tail::<u8>(), Layout::of_tail::<u32>());
+        let padded = |fields: &[Layout]| fields.iter().fold(Layout::EMPTY, |all, field| all.with(*field)).is_padded();
+        assert!(!padded(&[word, word]) && !padded(&[byte, bytes]) && !padded(&[word, words]));
+        assert!(padded(&[word, byte]), "behind the last field");
+        assert!(padded(&[word, bytes]), "behind the tail, for most of its lengths");
+        let element = Layout::EMPTY.with(word).with(byte);
+        assert!(words.of_elements(element).is_padded() && padded(&[element, word]));
     }
 
     #[test]

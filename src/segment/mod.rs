@@ -7,6 +7,7 @@ mod shareable;
 
 pub use layout::Layout;
 pub use offset::Placed;
+pub(crate) use schema::difference;
 pub use schema::{Schema, field_path};
 pub use shareable::{Bool, PickTail, Shareable, Tail, TailIf};
 

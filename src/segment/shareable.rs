@@ -37,7 +37,7 @@ use core::sync::atomic::{AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicU8, At
 ///
 /// Every byte pattern is a value of the type; it holds no pointer, reference, handle or padding-dependent state; its
 /// layout is fixed (`repr(C)` or `repr(transparent)`) and is what `LAYOUT` says; changing it through `&Self` is
-/// atomic or guarded by a lock that works between processes. `from_base` returns exactly `base`, with `tail` as its
+/// atomic or guarded by a lock that works between processes, and impossible if `PLAIN`. `from_base` returns exactly `base`, with `tail` as its
 /// metadata. The derive sees to all of it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` may not live in shared memory",
@@ -52,6 +52,10 @@ pub unsafe trait Shareable: Send + Sync {
 
     /// Size, alignment and tail.
     const LAYOUT: Layout;
+
+    /// Whether nothing in it can change through a shared reference, as atomics and locks can: only then can it be a
+    /// message.
+    const PLAIN: bool;
 
     /// Adds the lines that describe the thing of this type at `path` and `offset`.
     fn describe(schema: &mut Schema, path: &str, offset: usize);
@@ -114,12 +118,13 @@ impl Tail for usize {
 }
 
 macro_rules! shareable {
-    ($($type:ty: $name:literal),* $(,)?) => {$(
+    (PLAIN = $plain:literal; $($type:ty: $name:literal),* $(,)?) => {$(
         // SAFETY: a fixed-width number, atomic or not, or a transparent wrapper of one: every byte pattern is a
         // value, it holds no pointer, and `from_base` is a cast.
         unsafe impl Shareable for $type {
             type Tail = ();
             const LAYOUT: Layout = Layout::of::<Self>();
+            const PLAIN: bool = $plain;
 
             fn describe(schema: &mut Schema, path: &str, offset: usize) {
                 schema.line(path, $name, offset, size_of::<Self>());
@@ -133,18 +138,23 @@ macro_rules! shareable {
 }
 
 shareable! {
+    PLAIN = true;
     u8: "u8", u16: "u16", u32: "u32", u64: "u64", u128: "u128",
     i8: "i8", i16: "i16", i32: "i32", i64: "i64", i128: "i128",
-    f32: "f32", f64: "f64",
+    f32: "f32", f64: "f64", Bool: "bool", OwnerId: "owner id",
+}
+
+shareable! {
+    PLAIN = false;
     AtomicU8: "atomic u8", AtomicU16: "atomic u16", AtomicU32: "atomic u32", AtomicU64: "atomic u64",
     AtomicI8: "atomic i8", AtomicI16: "atomic i16", AtomicI32: "atomic i32", AtomicI64: "atomic i64",
-    Bool: "bool", OwnerId: "owner id",
 }
 
 // SAFETY: an array is its elements one after the other, and each of them may live in shared memory.
 unsafe impl<T: Shareable<Tail = ()>, const N: usize> Shareable for [T; N] {
     type Tail = ();
-    const LAYOUT: Layout = Layout::of::<Self>();
+    const LAYOUT: Layout = Layout::of::<Self>().of_elements(T::LAYOUT);
+    const PLAIN: bool = T::PLAIN;
 
     fn describe(schema: &mut Schema, path: &str, offset: usize) {
         schema.line(path, &format!("array of {N}"), offset, size_of::<Self>());
@@ -159,7 +169,8 @@ unsafe impl<T: Shareable<Tail = ()>, const N: usize> Shareable for [T; N] {
 // SAFETY: a slice is its elements one after the other, and each of them may live in shared memory.
 unsafe impl<T: Shareable<Tail = ()>> Shareable for [T] {
     type Tail = usize;
-    const LAYOUT: Layout = Layout::of_tail::<T>();
+    const LAYOUT: Layout = Layout::of_tail::<T>().of_elements(T::LAYOUT);
+    const PLAIN: bool = T::PLAIN;
 
     fn describe(schema: &mut Schema, path: &str, offset: usize) {
         schema.line(path, "flexible tail", offset, 0);

@@ -38,6 +38,7 @@ const WORD: Layout = Layout::of::<AtomicU64>();
 unsafe impl<T: Shareable + ?Sized> Shareable for Mutex<T> {
     type Tail = T::Tail;
     const LAYOUT: Layout = Layout::EMPTY.with(WORD).with(T::LAYOUT);
+    const PLAIN: bool = false;
 
     fn describe(schema: &mut Schema, path: &str, offset: usize) {
         schema.line(path, "mutex", offset, size_of::<u64>());
@@ -54,6 +55,7 @@ unsafe impl<T: Shareable + ?Sized> Shareable for Mutex<T> {
 unsafe impl Shareable for Condvar {
     type Tail = ();
     const LAYOUT: Layout = Layout::of::<Self>();
+    const PLAIN: bool = false;
 
     fn describe(schema: &mut Schema, path: &str, offset: usize) {
         schema.line(path, "condvar", offset, size_of::<Self>());

@@ -4,10 +4,12 @@
 //! a hint, the state is the truth.
 
 mod condvar;
+mod eventcount;
 mod guard;
 mod mutex;
 
 pub use condvar::{Condvar, Until};
+pub(crate) use eventcount::EventCount;
 pub use guard::{Locked, MutexGuard, OwnerDied};
 pub use mutex::{Mutex, lock_both};
 
@@ -19,35 +21,35 @@ const LONGEST_SLICE: Duration = Duration::from_millis(50);
 
 /// The lengths of the sleeps of one wait: 10, 20, 40, 50, 50 ... ms, cut at the deadline.
 #[derive(Debug)]
-struct Slices {
+pub(crate) struct Slices {
     start: Instant,
     timeout: Option<Duration>,
     next: Duration,
 }
 
 impl Slices {
-    fn new(timeout: Option<Duration>) -> Self {
+    pub(crate) fn new(timeout: Option<Duration>) -> Self {
         Self { start: Instant::now(), timeout, next: Duration::from_millis(10) }
     }
 
     /// How long this wait has taken.
-    fn waited(&self) -> Duration {
+    pub(crate) fn waited(&self) -> Duration {
         self.start.elapsed()
     }
 
     /// What is left of the timeout: `None` if there is none.
-    fn left(&self) -> Option<Duration> {
+    pub(crate) fn left(&self) -> Option<Duration> {
         self.timeout.map(|timeout| timeout.saturating_sub(self.waited()))
     }
 
     /// The next sleep, or `None` when the time is over.
-    fn next(&self) -> Option<Duration> {
+    pub(crate) fn next(&self) -> Option<Duration> {
         let slice = self.next.min(self.left().unwrap_or(Duration::MAX));
         (!slice.is_zero()).then_some(slice)
     }
 
     /// Makes the next sleep longer, after one.
-    fn grow(&mut self) {
+    pub(crate) fn grow(&mut self) {
         self.next = (self.next * 2).min(LONGEST_SLICE);
     }
 }
@@ -58,7 +60,7 @@ impl Slices {
 /// Two sides that hand over to and fro both spin, or else both sleep: then each takes longer to wake up than the other
 /// spins. So now and then (when it failed for the 1st, 2nd, 4th ... time in a row) one spins for longer than it takes
 /// to wake the other, which then gets its answer while it spins itself.
-fn spin<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn spin<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
     const SHORTEST: Duration = Duration::from_nanos(500);
     const SHORT: Duration = Duration::from_micros(2);
     const LONG: Duration = Duration::from_micros(50);

@@ -19,7 +19,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// As much memory as there is.
 const MEMORY: u64 = 256 << 20;
@@ -367,6 +367,10 @@ impl Map {
         Ok(())
     }
 
+    pub(crate) fn allow_write(&self, _: usize, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
     pub(crate) fn word(&self, offset: u64) -> Option<*const u32> {
         let offset = usize::try_from(offset).ok()?;
         let fits = offset.is_multiple_of(4) && offset.checked_add(4)? <= self.len;
@@ -459,6 +463,15 @@ pub(crate) fn user() -> u32 {
 pub(crate) fn random() -> io::Result<u128> {
     let half = || u128::from(RandomState::new().hash_one(next_number()));
     Ok(half() << 64 | half())
+}
+
+pub(crate) fn now() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+pub(crate) fn clock_id() -> u64 {
+    1
 }
 
 pub(crate) fn process() -> Process {

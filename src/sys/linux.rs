@@ -421,14 +421,33 @@ impl Map {
     /// Enters every page into the page table now, so that no first touch faults later; fails with `StorageFull` if a
     /// touch would be a SIGBUS. Otherwise best effort: an old kernel cannot, and loses nothing but time.
     pub(crate) fn populate(&self, access: Access) -> io::Result<()> {
+        self.populate_pages(0, self.len, access)
+    }
+
+    /// The same for the pages from `start`, a multiple of their size, to before `end`.
+    fn populate_pages(&self, start: usize, end: usize, access: Access) -> io::Result<()> {
         const POPULATE_READ: libc::c_int = 22;
         const POPULATE_WRITE: libc::c_int = 23;
         let advice = if access == Access::Read { POPULATE_READ } else { POPULATE_WRITE };
-        // SAFETY: the range is exactly this mapping, and the advice changes no byte of it.
-        match check(unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) }) {
+        let first = self.base.as_ptr().wrapping_add(start).cast();
+        // SAFETY: the range lies in this mapping, and the advice changes no byte of it.
+        match check(unsafe { libc::madvise(first, end - start, advice) }) {
             Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Err(io::ErrorKind::StorageFull.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Lets `len` bytes at `offset` of a mapping for reading be written too, and what shares a page with them; enters
+    /// these pages into the page table.
+    pub(crate) fn allow_write(&self, offset: usize, len: usize) -> io::Result<()> {
+        // SAFETY: the call takes no pointers.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        let start = offset - offset % page;
+        let end = offset.checked_add(len).filter(|end| *end <= self.len).ok_or(io::ErrorKind::InvalidInput)?;
+        let first = self.base.as_ptr().wrapping_add(start).cast();
+        // SAFETY: the range lies in this mapping, whose file was opened for writing, and takes no right away.
+        check(unsafe { libc::mprotect(first, end - start, libc::PROT_READ | libc::PROT_WRITE) })?;
+        self.populate_pages(start, end, Access::ReadWrite)
     }
 
     /// The address of a 32-bit word at `offset`, if there is one.
@@ -493,6 +512,20 @@ pub(crate) fn random() -> io::Result<u128> {
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     // Up to 256 bytes come whole or not at all.
     if got == 16 { Ok(u128::from_ne_bytes(bytes)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The monotonic clock, in nanoseconds.
+pub(crate) fn now() -> u64 {
+    // SAFETY: all-zero bytes are a valid `timespec`, a plain C struct.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: `time` is valid for writes for the duration of the call, which cannot fail for this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Names the time namespace whose clock `now` reads.
+pub(crate) fn clock_id() -> u64 {
+    fs::metadata("/proc/self/ns/time").map_or(0, |meta| meta.ino())
 }
 
 /// Who this process is.

@@ -17,13 +17,16 @@
 //! A child made by `fork` holds none of them, and `forks` tells it apart from its parent. `try_lock_whole` is the
 //! same for a directory, `whole_lock_holder` names the holder where the system can.
 //!
-//! **Memory.** A [`Map`] is a range of bytes shared with whoever else maps the object, unmapped when dropped.
+//! **Memory.** A [`Map`] is a range of bytes shared with whoever else maps the object, unmapped when dropped. What was
+//! mapped for reading can be made writable piece by piece with `allow_write`.
 //!
 //! **Waiting.** `wait` sleeps at most `limit` while a 32-bit word still holds `expected`, which `holds` says too, for
 //! systems that do not look themselves; it may return early for any reason. `wake` wakes up to `count` sleepers, in any
 //! process, that wait on the same word of the same object, and returns how many. Where a system has no such call that crosses processes (Windows), the word's object id and
 //! offset name an event, and the same two functions wait for and set it; death is then seen by waiting on the
 //! owner's process handle too. Nothing above relies on a wake-up being delivered.
+//!
+//! **Time.** `now` is the monotonic clock in nanoseconds, `clock_id` tells clocks with different zeroes apart.
 //!
 //! **Identity.** `process` says who this process is, `is_stopped` whether one is stopped (for people, as proof of
 //! nothing), `user` which user it acts for, `random` gives 128 bits that nobody can predict.

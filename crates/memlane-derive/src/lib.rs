@@ -49,6 +49,10 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
             quote_spanned!(ty.span()=> <#ty as ::memlane::Shareable>::LAYOUT)
         })
         .collect();
+    let plain = fields.iter().map(|field| {
+        let ty = &field.ty;
+        quote_spanned!(ty.span()=> <#ty as ::memlane::Shareable>::PLAIN)
+    });
     let layout = layouts.iter().fold(quote!(::memlane::Layout::EMPTY), |layout, field| quote!(#layout.with(#field)));
     let describe = describe(&quote!(#name #type_generics), &fields, &layouts);
 
@@ -66,6 +70,7 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
         unsafe impl #impl_generics ::memlane::Shareable for #name #type_generics where #(#predicates,)* {
             type Tail = #tail;
             const LAYOUT: ::memlane::Layout = #layout;
+            const PLAIN: bool = #(#plain)&&*;
 
             fn describe(schema: &mut ::memlane::Schema, path: &str, offset: usize) {
                 schema.line(path, #text, offset, Self::LAYOUT.base_size());

@@ -1,0 +1,335 @@
+//! How large a channel is and what lies where in it: checked once, from the description in the object's header.
+//! docs/DESIGN.md draws it.
+
+use super::{ChannelOptions, Policy};
+use crate::error::Error;
+use crate::owner::PARTICIPANTS;
+use crate::segment::{Schema, Shareable};
+
+/// Words that different processes write do not share a cache line.
+const LINE: u64 = 64;
+/// What one process may write and others only read starts at a page of its own.
+const PAGE: u64 = 4096;
+
+/// The bytes of a lane before its entries.
+pub(super) const LANE_HEADER: u64 = 128;
+/// The bytes of an entry of a lane's window.
+pub(super) const ENTRY: u64 = 128;
+/// The bytes in front of the buffers, for each of them.
+pub(super) const BUFFER_HEADER: u64 = 128;
+/// The largest alignment a message can have.
+pub(super) const MESSAGE_ALIGN: u64 = 64;
+
+/// Offsets of what lies once in the control pages.
+pub(super) const MESSAGES: u64 = 0;
+pub(super) const RELEASED: u64 = LINE;
+const SENDERS: u64 = 2 * LINE;
+
+/// The largest values that are accepted: of slots, of claims, and of a message's length.
+const SLOTS: u64 = 1 << 15;
+const CLAIMS: u64 = 62;
+const LENGTH: u64 = 1 << 40;
+
+/// The numbers that make a channel, and the offsets that follow from them, in the object's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub(super) policy: Policy,
+    pub(super) slots: u64,
+    pub(super) senders: u64,
+    pub(super) receivers: u64,
+    /// Of one receiver, with the one that is kept for `latest`.
+    pub(super) claims: u64,
+    pub(super) loans: u64,
+    pub(super) max_message: u64,
+    receivers_at: u64,
+    tasks_at: u64,
+    entries_at: u64,
+    outcomes_in_entry: u64,
+    entry_len: u64,
+    pub(super) control_len: u64,
+    buffers_in_lane: u64,
+    pub(super) stride: u64,
+    pub(super) lane_len: u64,
+}
+
+impl Geometry {
+    /// From what a creator asks for; `None` if no channel can be like that.
+    pub(super) fn of(options: &ChannelOptions, max_message: u64) -> Option<Self> {
+        Self::new(
+            options.policy,
+            [
+                options.slots.into(),
+                options.senders.into(),
+                options.receivers.into(),
+                u64::from(options.claims) + 1,
+                options.loans.into(),
+                max_message,
+            ],
+        )
+    }
+
+    /// Works out the offsets, with checked arithmetic: the numbers may come from shared memory.
+    fn new(policy: Policy, numbers: [u64; 6]) -> Option<Self> {
+        let [slots, senders, receivers, claims, loans, max_message] = numbers;
+        let sane = (1..=SLOTS).contains(&slots)
+            && senders >= 1
+            && receivers >= 1
+            && senders.checked_add(receivers)? <= PARTICIPANTS as u64
+            && (2..=CLAIMS + 1).contains(&claims)
+            && (1..=SLOTS).contains(&loans)
+            && max_message <= LENGTH
+            && Self::count_buffers(slots, receivers, claims, loans) <= u64::from(u16::MAX);
+        if !sane {
+            return None;
+        }
+        let line = |bytes: u64| bytes.next_multiple_of(LINE);
+        let receivers_at = SENDERS + line(senders * 8);
+        let tasks_at = receivers_at + line(receivers * 8);
+        let entries_at = tasks_at + line(senders * slots * 8);
+        let outcomes_in_entry = line((claims + 1 + senders) * 8);
+        let entry_len = outcomes_in_entry + line(senders * slots * 8);
+        let control_len = (entries_at + receivers * entry_len).next_multiple_of(PAGE);
+        let align = if max_message >= PAGE { PAGE } else { MESSAGE_ALIGN };
+        let stride = max_message.max(1).next_multiple_of(align);
+        let buffers = Self::count_buffers(slots, receivers, claims, loans);
+        let buffers_in_lane = (LANE_HEADER + slots * ENTRY + buffers * BUFFER_HEADER).next_multiple_of(align);
+        let lane_len = buffers_in_lane.checked_add(stride.checked_mul(buffers)?)?.checked_next_multiple_of(PAGE)?;
+        let geometry = Self {
+            policy,
+            slots,
+            senders,
+            receivers,
+            claims,
+            loans,
+            max_message,
+            receivers_at,
+            tasks_at,
+            entries_at,
+            outcomes_in_entry,
+            entry_len,
+            control_len,
+            buffers_in_lane,
+            stride,
+            lane_len,
+        };
+        geometry.total()?;
+        Some(geometry)
+    }
+
+    fn count_buffers(slots: u64, receivers: u64, claims: u64, loans: u64) -> u64 {
+        slots + receivers * claims + loans
+    }
+
+    /// The buffers of a lane: one for each message in the window, each claim and each loan, so that a loan never waits.
+    pub(super) fn buffers(&self) -> u64 {
+        Self::count_buffers(self.slots, self.receivers, self.claims, self.loans)
+    }
+
+    /// All of the user's bytes of the object.
+    pub(super) fn total(&self) -> Option<u64> {
+        self.lane_len.checked_mul(self.senders)?.checked_add(self.control_len)
+    }
+
+    /// The place of a message in a window.
+    pub(super) fn position(&self, sequence: u64) -> u64 {
+        sequence % self.slots
+    }
+
+    /// The word that names who writes a lane.
+    pub(super) fn sender(&self, lane: usize) -> u64 {
+        SENDERS + lane as u64 * 8
+    }
+
+    /// The word that names a receiver.
+    pub(super) fn receiver(&self, index: usize) -> u64 {
+        self.receivers_at + index as u64 * 8
+    }
+
+    /// The word that says what has become of a message, whoever received it.
+    pub(super) fn task(&self, lane: usize, sequence: u64) -> u64 {
+        self.tasks_at + (lane as u64 * self.slots + self.position(sequence)) * 8
+    }
+
+    /// A claim of a receiver.
+    pub(super) fn claim(&self, index: usize, claim: u64) -> u64 {
+        self.entry_of(index) + claim * 8
+    }
+
+    /// The number of messages that a receiver missed.
+    pub(super) fn missed(&self, index: usize) -> u64 {
+        self.entry_of(index) + self.claims * 8
+    }
+
+    /// The next message that a receiver looks for in a lane.
+    pub(super) fn cursor(&self, index: usize, lane: usize) -> u64 {
+        self.entry_of(index) + (self.claims + 1 + lane as u64) * 8
+    }
+
+    /// The word that says what a receiver did with a message.
+    pub(super) fn outcome(&self, index: usize, lane: usize, sequence: u64) -> u64 {
+        self.entry_of(index) + self.outcomes_in_entry + (lane as u64 * self.slots + self.position(sequence)) * 8
+    }
+
+    fn entry_of(&self, index: usize) -> u64 {
+        self.entries_at + index as u64 * self.entry_len
+    }
+
+    /// Where a lane starts.
+    pub(super) fn lane(&self, lane: usize) -> u64 {
+        self.control_len + lane as u64 * self.lane_len
+    }
+
+    /// The entry of a message in the window of a lane.
+    pub(super) fn entry(&self, lane: usize, sequence: u64) -> u64 {
+        self.lane(lane) + LANE_HEADER + self.position(sequence) * ENTRY
+    }
+
+    /// What lies beside a buffer.
+    pub(super) fn buffer_header(&self, lane: usize, buffer: u16) -> u64 {
+        self.lane(lane) + LANE_HEADER + self.slots * ENTRY + u64::from(buffer) * BUFFER_HEADER
+    }
+
+    /// A buffer.
+    pub(super) fn buffer(&self, lane: usize, buffer: u16) -> u64 {
+        self.lane(lane) + self.buffers_in_lane + u64::from(buffer) * self.stride
+    }
+
+    /// The description of a channel of `T` of this geometry.
+    pub(super) fn describe<T: Shareable + ?Sized>(&self) -> String {
+        let mut schema = Schema::default();
+        let total = self.total().and_then(|total| usize::try_from(total).ok()).unwrap_or(0);
+        schema.line("", "channel", 0, total);
+        schema.line("policy", self.policy.name(), 0, 0);
+        for (name, number) in self.numbers() {
+            schema.line(name, "number", 0, usize::try_from(number).unwrap_or(usize::MAX));
+        }
+        T::describe(&mut schema, MESSAGE, 0);
+        schema.into_text()
+    }
+
+    fn numbers(&self) -> [(&'static str, u64); 6] {
+        [
+            ("slots", self.slots),
+            ("senders", self.senders),
+            ("receivers", self.receivers),
+            ("claims", self.claims),
+            ("loans", self.loans),
+            ("max_message", self.max_message),
+        ]
+    }
+
+    /// Back from a description; the object `name` has `data_len` bytes.
+    pub(super) fn parse(name: &str, schema: &str, data_len: u64) -> Result<Self, Error> {
+        let corrupt = || Error::Corrupt { name: name.to_owned(), field: "description of the channel" };
+        let field = |wanted: &str| {
+            schema.lines().find_map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
+                [path, kind, _, size] => (path == wanted).then_some((kind, size)),
+                _ => None,
+            })
+        };
+        let number = |wanted| field(wanted).and_then(|(_, size)| size.parse().ok()).ok_or_else(corrupt);
+        let policy = field("policy").and_then(|(kind, _)| Policy::from_name(kind)).ok_or_else(corrupt)?;
+        let numbers = [
+            number("slots")?,
+            number("senders")?,
+            number("receivers")?,
+            number("claims")?,
+            number("loans")?,
+            number("max_message")?,
+        ];
+        Self::new(policy, numbers).filter(|geometry| geometry.total() == Some(data_len)).ok_or_else(corrupt)
+    }
+}
+
+/// The path under which a channel's description has the type of its messages.
+pub(super) const MESSAGE: &str = "message";
+
+/// The lines of a description that say of what type the messages are.
+pub(super) fn message_lines(schema: &str) -> String {
+    let of_message = |line: &&str| line.strip_prefix(MESSAGE).is_some_and(|rest| rest.starts_with(['\t', '.']));
+    schema.lines().filter(of_message).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Whether a description is that of a channel.
+pub(super) fn is_channel(schema: &str) -> bool {
+    schema.starts_with("\tchannel\t")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(max_message: u64) -> Geometry {
+        Geometry::of(&ChannelOptions::new().slots(3).senders(2).receivers(5).claims(2), max_message)
+            .expect("a channel can be like that")
+    }
+
+    /// Every range of a channel, in order.
+    fn ranges(of: &Geometry) -> Vec<(u64, u64)> {
+        let mut ranges = vec![(MESSAGES, 4), (RELEASED, 4)];
+        let lanes = 0..of.senders as usize;
+        let sequences = 0..of.slots;
+        ranges.extend(lanes.clone().map(|lane| (of.sender(lane), 8)));
+        ranges.extend((0..of.receivers as usize).map(|index| (of.receiver(index), 8)));
+        for lane in lanes.clone() {
+            ranges.extend(sequences.clone().map(|sequence| (of.task(lane, sequence), 8)));
+        }
+        for index in 0..of.receivers as usize {
+            ranges.extend((0..of.claims).map(|claim| (of.claim(index, claim), 8)));
+            ranges.push((of.missed(index), 8));
+            ranges.extend(lanes.clone().map(|lane| (of.cursor(index, lane), 8)));
+            for lane in lanes.clone() {
+                ranges.extend(sequences.clone().map(|sequence| (of.outcome(index, lane, sequence), 8)));
+            }
+        }
+        for lane in lanes {
+            ranges.push((of.lane(lane), LANE_HEADER));
+            ranges.extend(sequences.clone().map(|sequence| (of.entry(lane, sequence), ENTRY)));
+            let buffers = 0..of.buffers() as u16;
+            ranges.extend(buffers.clone().map(|buffer| (of.buffer_header(lane, buffer), BUFFER_HEADER)));
+            ranges.extend(buffers.map(|buffer| (of.buffer(lane, buffer), of.stride)));
+        }
+        ranges
+    }
+
+    #[test]
+    fn nothing_overlaps_and_all_of_it_lies_in_the_object() {
+        for max_message in [0, 1, 64, 100, 4096, 5000] {
+            let of = geometry(max_message);
+            let ranges = ranges(&of);
+            for pair in ranges.windows(2) {
+                assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{max_message}: {pair:?}");
+            }
+            let (last, len) = ranges[ranges.len() - 1];
+            assert!(Some(last + len) <= of.total() && of.stride >= max_message);
+            assert!(of.lane(0).is_multiple_of(PAGE) && of.lane(1).is_multiple_of(PAGE));
+            assert!(of.buffer(1, 1).is_multiple_of(MESSAGE_ALIGN) && of.entry(1, 1).is_multiple_of(64));
+        }
+    }
+
+    #[test]
+    fn a_description_is_read_back() {
+        let of = geometry(100);
+        let text = of.describe::<[u8]>();
+        assert_eq!(Geometry::parse("x", &text, of.total().expect("it fits")).ok(), Some(of));
+        assert!(Geometry::parse("x", &text, 4096).is_err(), "another size");
+        assert!(Geometry::parse("x", &text.replace("slots", "slits"), of.total().expect("it fits")).is_err());
+        assert_eq!(message_lines(&text), "message\tflexible tail\t0\t0\nmessage.[]\tu8\t0\t1\n");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let new = |numbers| Geometry::new(Policy::Newest, numbers);
+        assert!(new([1, 1, 1, 2, 1, 0]).is_some());
+        for (index, bad) in [(0, 0), (0, SLOTS + 1), (1, 0), (1, 128), (2, 0), (2, 128), (3, 1), (3, 64), (4, 0)] {
+            let mut numbers = [1, 1, 1, 2, 1, 0];
+            numbers[index] = bad;
+            assert_eq!(new(numbers), None, "{numbers:?}");
+        }
+        assert_eq!(new([1, u64::MAX, u64::MAX, 2, 1, 0]), None);
+        assert_eq!(new([SLOTS, 60, 60, 63, SLOTS, 0]), None, "more buffers than a word can name");
+        let largest = new([SLOTS, 126, 2, 63, SLOTS - 127, LENGTH]).and_then(|largest| largest.total());
+        assert!(largest.is_some_and(|total| total <= isize::MAX as u64), "the largest that can be can be counted");
+        assert_eq!(new([1, 1, 1, 2, 1, LENGTH + 1]), None);
+    }
+}

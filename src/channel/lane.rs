@@ -1,0 +1,208 @@
+//! One lane: a window of messages that one sender writes and everybody reads, and the buffers they lie in.
+//!
+//! The sender takes an entry back, fills it, and names the message in it: that one store commits. A reader of a buffer
+//! first says so in a claim and then looks whether the message is still in its entry; the sender uses a buffer again only
+//! if its message has left the window and, looked at after that, no claim names it. So either the sender sees the claim,
+//! or the reader sees that it is too late. Free buffers are never written down anywhere: they are what is left.
+//! Method: hazard pointers (Michael, 2004), and sequence locks for what is copied out.
+
+use super::memory::{Entry, SMALL};
+use crate::prim::{self, AtomicU64, Ordering};
+
+/// Where a message lies, in one word: length (40 bits), flags (8 bits), buffer (16 bits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) len: u64,
+    /// The message lies in its entry, not in a buffer.
+    pub(super) small: bool,
+    /// There is something beside the buffer.
+    pub(super) labelled: bool,
+    pub(super) buffer: u16,
+}
+
+impl Place {
+    const IS_SMALL: u64 = 1 << 16;
+    const IS_LABELLED: u64 = 1 << 17;
+
+    fn to_word(self) -> u64 {
+        let flag = |is: bool, flag: u64| if is { flag } else { 0 };
+        self.len << 24
+            | flag(self.labelled, Self::IS_LABELLED)
+            | flag(self.small, Self::IS_SMALL)
+            | u64::from(self.buffer)
+    }
+
+    fn from_word(word: u64) -> Self {
+        Self {
+            len: word >> 24,
+            small: word & Self::IS_SMALL != 0,
+            labelled: word & Self::IS_LABELLED != 0,
+            buffer: word as u16,
+        }
+    }
+}
+
+/// What an entry says of its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) place: Place,
+    pub(super) tail: u64,
+    pub(super) stamp: u64,
+}
+
+/// What is in an entry, for somebody who looks for one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// The message.
+    There,
+    /// An earlier one, or none: it has not been sent yet, or is being overwritten.
+    NotThere,
+    /// A later one: it was overwritten.
+    Later(u64),
+}
+
+impl Entry {
+    pub(super) fn look(&self, sequence: u64) -> Seen {
+        // ORDERING: Acquire pairs with the Release in `publish`: the message is there as it was sent.
+        match self.word.load(Ordering::Acquire) {
+            word if word == sequence => Seen::There,
+            word if word > sequence => Seen::Later(word),
+            _ => Seen::NotThere,
+        }
+    }
+
+    /// The message that is in it, if one is: else 0.
+    pub(super) fn sequence(&self) -> u64 {
+        // ORDERING: as in `look`.
+        self.word.load(Ordering::Acquire)
+    }
+
+    /// Whether the message that was looked at is in the entry still, so that what was read is of it.
+    fn is_still(&self, sequence: u64) -> bool {
+        // ORDERING: pairs with the Release fence in `publish`: if anything that was read is of a later message, the word
+        // is seen changed.
+        prim::fence(Ordering::Acquire);
+        self.word.load(Ordering::Relaxed) == sequence
+    }
+
+    /// What it says of the message, if that is in it all the while.
+    pub(super) fn content(&self, sequence: u64) -> Option<Content> {
+        let content = Content {
+            place: Place::from_word(self.place.load(Ordering::Relaxed)),
+            tail: self.tail.load(Ordering::Relaxed),
+            stamp: self.stamp.load(Ordering::Relaxed),
+        };
+        self.is_still(sequence).then_some(content)
+    }
+
+    /// Copies the first `len` bytes of a small message; false if it was overwritten meanwhile.
+    pub(super) fn copy_small(&self, sequence: u64, len: usize, to: &mut [u64; SMALL / 8]) -> bool {
+        for (word, to) in self.small.iter().zip(to).take(len.div_ceil(8)) {
+            *to = word.load(Ordering::Relaxed);
+        }
+        self.is_still(sequence)
+    }
+
+    /// Puts a message in. Only the lane's sender does that; a death in here leaves the entry empty or the message sent.
+    pub(super) fn publish(&self, sequence: u64, content: Content, small: &[u64]) {
+        self.word.store(0, Ordering::Relaxed);
+        // ORDERING: pairs with the fence in `is_still`.
+        prim::fence(Ordering::Release);
+        self.place.store(content.place.to_word(), Ordering::Relaxed);
+        self.tail.store(content.tail, Ordering::Relaxed);
+        self.stamp.store(content.stamp, Ordering::Relaxed);
+        for (word, from) in self.small.iter().zip(small) {
+            word.store(*from, Ordering::Relaxed);
+        }
+        // ORDERING: Release pairs with the Acquire in `look`. This store commits.
+        self.word.store(sequence, Ordering::Release);
+    }
+}
+
+/// Names a buffer of a lane in a claim; 0 names none.
+fn claim_of(lane: usize, buffer: u16) -> u64 {
+    (lane as u64 + 1) << 32 | u64::from(buffer)
+}
+
+/// Claims the buffer of a message that was found in `entry`; false, and nothing claimed, if it has left it meanwhile.
+pub(super) fn claim(word: &AtomicU64, entry: &Entry, sequence: u64, lane: usize, buffer: u16) -> bool {
+    // ORDERING: Release pairs with the Acquire in `Pool::refill`: who sees this claim, and not the one that was given back
+    // before it, is to know that its buffer is no longer read.
+    word.store(claim_of(lane, buffer), Ordering::Release);
+    // ORDERING: pairs with the fence in `Pool::refill`: either the sender sees this claim, or this sees that the entry
+    // was changed.
+    prim::fence(Ordering::SeqCst);
+    let claimed = entry.word.load(Ordering::Relaxed) == sequence;
+    if !claimed {
+        word.store(0, Ordering::Release);
+    }
+    claimed
+}
+
+/// Gives a claim back.
+pub(super) fn give_back(word: &AtomicU64) {
+    // ORDERING: Release pairs with the Acquire in `Pool::refill`: what was read is read before it is overwritten.
+    word.store(0, Ordering::Release);
+}
+
+/// Which buffers of a lane are free, in its sender's private memory.
+#[derive(Debug)]
+pub(super) struct Pool {
+    lane: usize,
+    /// The buffer of the message at each place of the window.
+    window: Vec<Option<u16>>,
+    /// Out with the user.
+    loaned: Vec<bool>,
+    /// Known to be free: out of the window, and unclaimed after that.
+    free: Vec<u16>,
+}
+
+impl Pool {
+    pub(super) fn new(lane: usize, window: Vec<Option<u16>>, buffers: usize) -> Self {
+        Self { lane, window, loaned: vec![false; buffers], free: Vec::new() }
+    }
+
+    /// Takes a free buffer, of `claims` those that receivers hold; `None` if there are as many loans as there can be.
+    pub(super) fn take<'a>(&mut self, claims: impl Iterator<Item = &'a AtomicU64>) -> Option<u16> {
+        if self.free.is_empty() {
+            self.refill(claims);
+        }
+        let buffer = self.free.pop()?;
+        self.loaned[usize::from(buffer)] = true;
+        Some(buffer)
+    }
+
+    fn refill<'a>(&mut self, claims: impl Iterator<Item = &'a AtomicU64>) {
+        let mut used = self.loaned.clone();
+        for buffer in self.window.iter().flatten() {
+            used[usize::from(*buffer)] = true;
+        }
+        // ORDERING: pairs with the fence in `claim`: the entries of all that is not in the window were changed before.
+        prim::fence(Ordering::SeqCst);
+        for claim in claims {
+            // ORDERING: Acquire pairs with the Release in `give_back` and in `claim`.
+            let word = claim.load(Ordering::Acquire);
+            let claimed = (word >> 32 == self.lane as u64 + 1).then_some(word as u32 as usize);
+            if let Some(used) = claimed.and_then(|buffer| used.get_mut(buffer)) {
+                *used = true;
+            }
+        }
+        // From the last to the first, so that few are used, and stay in the caches.
+        let free = used.iter().enumerate().rev().filter(|(_, used)| !**used);
+        self.free.extend(free.map(|(buffer, _)| buffer as u16));
+    }
+
+    /// The user has given a loan back.
+    pub(super) fn put_back(&mut self, buffer: u16) {
+        self.loaned[usize::from(buffer)] = false;
+        self.free.push(buffer);
+    }
+
+    /// The message that was sent last is at that place of the window, in that buffer if it needs one.
+    pub(super) fn sent(&mut self, position: usize, buffer: Option<u16>) {
+        if let Some(buffer) = buffer {
+            self.loaned[usize::from(buffer)] = false;
+        }
+        self.window[position] = buffer;
+    }
+}

@@ -1,0 +1,181 @@
+//! The memory of a channel as words, entries and buffers: where offsets become references.
+#![allow(unsafe_code)]
+
+use super::geometry::{ENTRY, Geometry, LANE_HEADER, MESSAGES, RELEASED};
+use crate::error::Error;
+use crate::object::Object;
+use crate::owner::OwnerId;
+use crate::prim::{AtomicU64, Ordering};
+use crate::region::Attachment;
+use crate::sync::EventCount;
+use std::ptr::NonNull;
+
+/// The bytes of a message that travels in its entry.
+pub(super) const SMALL: usize = 96;
+
+/// What lies at the start of a lane, written by its sender alone.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct LaneHeader {
+    /// The last message that was sent; at least the last but one that is to be seen in an entry.
+    pub(super) head: AtomicU64,
+    /// Whose clock the stamps are of.
+    pub(super) clock: AtomicU64,
+    _reserved: [AtomicU64; 14],
+}
+
+/// One place of the window of a lane, written by its sender alone. `word` is the message that is in it; it is written
+/// last, and taken back before anything else is changed.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Entry {
+    /// The message's sequence number; 0 while there is none.
+    pub(super) word: AtomicU64,
+    /// Length, flags and buffer, see `Place`.
+    pub(super) place: AtomicU64,
+    /// Elements of the flexible tail.
+    pub(super) tail: AtomicU64,
+    /// When it was sent, in nanoseconds of the sender's clock.
+    pub(super) stamp: AtomicU64,
+    /// The message itself, if it is small.
+    pub(super) small: [AtomicU64; SMALL / 8],
+}
+
+const _: () = assert!(size_of::<LaneHeader>() as u64 == LANE_HEADER && size_of::<Entry>() as u64 == ENTRY);
+
+/// A channel in this process: the control pages for reading and writing, the lanes for reading, and one of them, if it
+/// is this process that sends in it, for writing too.
+#[derive(Debug)]
+pub(super) struct Memory {
+    attachment: Attachment,
+    geometry: Geometry,
+}
+
+impl Memory {
+    /// Maps a channel and takes part in it.
+    pub(super) fn new(object: Object) -> Result<Self, Error> {
+        let header = &object.header;
+        let geometry = Geometry::parse(object.name.as_str(), &header.schema, header.data_len)?;
+        let attachment = Attachment::with_writable(object, geometry.control_len)?;
+        Ok(Self { attachment, geometry })
+    }
+
+    pub(super) fn attachment(&self) -> &Attachment {
+        &self.attachment
+    }
+
+    pub(super) fn me(&self) -> OwnerId {
+        self.attachment.me()
+    }
+
+    pub(super) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Lets this process write a lane.
+    pub(super) fn allow_lane(&self, lane: usize) -> Result<(), Error> {
+        self.attachment.allow_write(self.geometry.lane(lane), self.geometry.lane_len)
+    }
+
+    /// The address of `len` bytes at `offset`.
+    ///
+    /// # Panics
+    ///
+    /// If they do not lie in the channel: no offset that `Geometry` gives for a lane, receiver, claim or buffer that
+    /// there is does that.
+    fn at(&self, offset: u64, len: u64) -> NonNull<u8> {
+        assert!(offset + len <= self.attachment.len() as u64, "the offset lies in the channel");
+        // SAFETY: the range lies in the mapping, as just seen.
+        unsafe { self.attachment.data().add(offset as usize) }
+    }
+
+    fn word(&self, offset: u64) -> &AtomicU64 {
+        let word = self.at(offset, 8).cast::<AtomicU64>();
+        assert!(word.is_aligned(), "words lie at multiples of 8");
+        // SAFETY: inside the mapping, which `self` keeps, and aligned. Any bytes are a value of an atomic, and anybody
+        // may write them.
+        unsafe { word.as_ref() }
+    }
+
+    fn event(&self, offset: u64) -> &EventCount {
+        // SAFETY: inside the mapping, which `self` keeps; the two offsets are multiples of 64, from a page boundary.
+        // It is made of one atomic, so any bytes are a value, and anybody may write them.
+        unsafe { self.at(offset, 4).cast::<EventCount>().as_ref() }
+    }
+
+    /// Where receivers sleep until there is a message.
+    pub(super) fn messages(&self) -> &EventCount {
+        self.event(MESSAGES)
+    }
+
+    /// Where senders sleep until a message was let go, or a receiver has come or gone.
+    pub(super) fn released(&self) -> &EventCount {
+        self.event(RELEASED)
+    }
+
+    pub(super) fn sender(&self, lane: usize) -> &AtomicU64 {
+        self.word(self.geometry.sender(lane))
+    }
+
+    pub(super) fn receiver(&self, index: usize) -> &AtomicU64 {
+        self.word(self.geometry.receiver(index))
+    }
+
+    pub(super) fn task(&self, lane: usize, sequence: u64) -> &AtomicU64 {
+        self.word(self.geometry.task(lane, sequence))
+    }
+
+    pub(super) fn claim(&self, index: usize, claim: u64) -> &AtomicU64 {
+        self.word(self.geometry.claim(index, claim))
+    }
+
+    pub(super) fn missed(&self, index: usize) -> &AtomicU64 {
+        self.word(self.geometry.missed(index))
+    }
+
+    pub(super) fn cursor(&self, index: usize, lane: usize) -> &AtomicU64 {
+        self.word(self.geometry.cursor(index, lane))
+    }
+
+    pub(super) fn outcome(&self, index: usize, lane: usize, sequence: u64) -> &AtomicU64 {
+        self.word(self.geometry.outcome(index, lane, sequence))
+    }
+
+    pub(super) fn lane(&self, lane: usize) -> &LaneHeader {
+        // SAFETY: inside the mapping, which `self` keeps, at a page boundary; made of atomics, so any bytes are a value.
+        unsafe { self.at(self.geometry.lane(lane), LANE_HEADER).cast::<LaneHeader>().as_ref() }
+    }
+
+    pub(super) fn entry(&self, lane: usize, sequence: u64) -> &Entry {
+        // SAFETY: inside the mapping, which `self` keeps, at a multiple of 128 from a page boundary; made of atomics, so
+        // any bytes are a value.
+        unsafe { self.at(self.geometry.entry(lane, sequence), ENTRY).cast::<Entry>().as_ref() }
+    }
+
+    /// The address of a buffer. Who may access it is the business of `message.rs`.
+    pub(super) fn buffer(&self, lane: usize, buffer: u16) -> NonNull<u8> {
+        self.at(self.geometry.buffer(lane, buffer), self.geometry.stride)
+    }
+
+    /// The address of what lies beside a buffer, aligned to 64.
+    pub(super) fn buffer_header(&self, lane: usize, buffer: u16) -> NonNull<u8> {
+        self.at(self.geometry.buffer_header(lane, buffer), super::geometry::BUFFER_HEADER)
+    }
+
+    /// All lanes.
+    pub(super) fn lanes(&self) -> std::ops::Range<usize> {
+        0..self.geometry.senders as usize
+    }
+
+    /// All places for receivers.
+    pub(super) fn receivers(&self) -> std::ops::Range<usize> {
+        0..self.geometry.receivers as usize
+    }
+
+    /// The last message of a lane, as its sender says; never so large that a number after it could not be counted.
+    pub(super) fn head(&self, lane: usize) -> u64 {
+        // ORDERING: Acquire pairs with the Release in `Writer::commit`: what is not in its entry any more by then was
+        // overwritten, and not not yet written.
+        self.lane(lane).head.load(Ordering::Acquire).min(1 << 61)
+    }
+}

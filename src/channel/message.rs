@@ -1,0 +1,421 @@
+//! The bytes of a message in somebody's hands: a loan while it is filled, a message once it was received.
+#![allow(unsafe_code)]
+
+use super::geometry::{BUFFER_HEADER, MESSAGE_ALIGN};
+use super::lane::{Content, Place};
+use super::memory::SMALL;
+use super::receiver::Reader;
+use super::roster::Done;
+use super::writer::Writer;
+use crate::error::{RecvError, SendError};
+use crate::segment::{Shareable, Tail};
+use crate::sys;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The bytes that can be sent along with a message.
+pub(super) const METADATA: usize = 64;
+
+/// A small message, in this process's own memory until it is sent and after it was received.
+#[derive(Clone, Copy)]
+#[repr(C, align(16))]
+struct Small([u64; SMALL / 8]);
+
+/// A buffer of the channel, which is this guard's own: to write, or to read.
+#[derive(Clone, Copy)]
+struct Buffer {
+    number: u16,
+    base: NonNull<u8>,
+}
+
+// SAFETY: whoever has the guard has the buffer, in whatever thread; the guard keeps the mapping.
+unsafe impl Send for Buffer {}
+// SAFETY: through a shared guard the buffer is only read.
+unsafe impl Sync for Buffer {}
+
+/// What lies beside a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub(super) struct Label {
+    schema_id: u64,
+    len: u64,
+    metadata: [u8; METADATA],
+}
+
+impl Label {
+    const EMPTY: Self = Self { schema_id: 0, len: 0, metadata: [0; METADATA] };
+}
+
+const _: () = assert!(size_of::<Label>() as u64 <= BUFFER_HEADER && align_of::<Label>() as u64 <= MESSAGE_ALIGN);
+
+enum Bytes {
+    Small(Small),
+    Buffer(Buffer),
+}
+
+impl Bytes {
+    fn base(&self) -> *const u8 {
+        match self {
+            Self::Small(small) => small.0.as_ptr().cast(),
+            Self::Buffer(buffer) => buffer.base.as_ptr(),
+        }
+    }
+
+    fn base_mut(&mut self) -> *mut u8 {
+        match self {
+            Self::Small(small) => small.0.as_mut_ptr().cast(),
+            Self::Buffer(buffer) => buffer.base.as_ptr(),
+        }
+    }
+}
+
+/// Whether a `T` of `len` bytes can lie in an entry, where it is copied as whole words: padding has no value to copy.
+fn is_small<T: Shareable + ?Sized>(len: usize) -> bool {
+    len <= SMALL && T::LAYOUT.align() <= align_of::<Small>() && !T::LAYOUT.is_padded()
+}
+
+/// A message that is being filled, in place. It derefs to the `T`.
+///
+/// [`send`](Loan::send) hands it over without copying it; dropped, it was never there. What is in it at first is what an
+/// earlier message left there, if it was not asked for [zeroed](crate::Sender::loan_zeroed): every byte pattern is a `T`.
+///
+/// A message of up to 96 bytes is copied once when it is sent and once when it is received: that is faster. It may be
+/// sent from another thread, and after the [`Sender`](crate::Sender) was dropped.
+pub struct Loan<T: Shareable + ?Sized = [u8]> {
+    writer: Arc<Writer>,
+    bytes: Bytes,
+    tail: T::Tail,
+    len: usize,
+    labelled: bool,
+    sent: bool,
+}
+
+impl<T: Shareable + ?Sized> Loan<T> {
+    /// Takes room for a `T` with `tail` elements.
+    pub(super) fn take(writer: &Arc<Writer>, tail: T::Tail, zeroed: bool) -> Result<Self, SendError> {
+        let memory = writer.memory();
+        let max = memory.geometry().max_message;
+        let len = T::LAYOUT.size(tail.to_len()).filter(|len| *len as u64 <= max);
+        let channel = || memory.attachment().name();
+        let len = len.ok_or_else(|| SendError::TooLarge { channel: channel(), max })?;
+        let bytes = if is_small::<T>(len) {
+            Bytes::Small(Small([0; SMALL / 8]))
+        } else {
+            Bytes::Buffer(Self::take_buffer(writer)?)
+        };
+        if zeroed && let Bytes::Buffer(buffer) = &bytes {
+            // SAFETY: the buffer is this loan's own, and at least `max_message` bytes long.
+            unsafe { buffer.base.as_ptr().write_bytes(0, len) };
+        }
+        Ok(Self { writer: Arc::clone(writer), bytes, tail, len, labelled: false, sent: false })
+    }
+
+    fn take_buffer(writer: &Arc<Writer>) -> Result<Buffer, SendError> {
+        let memory = writer.memory();
+        let in_use =
+            || SendError::LoansInUse { channel: memory.attachment().name(), limit: memory.geometry().loans as usize };
+        let number = writer.take_buffer().ok_or_else(in_use)?;
+        Ok(Buffer { number, base: memory.buffer(writer.lane(), number) })
+    }
+
+    /// Gives back all of the tail but its first elements.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::TooLarge`] if that would make it longer.
+    pub fn shrink(&mut self, tail: T::Tail) -> Result<(), SendError> {
+        let len = T::LAYOUT.size(tail.to_len()).filter(|len| *len <= self.len);
+        let channel = || self.writer.memory().attachment().name();
+        self.len = len.ok_or_else(|| SendError::TooLarge { channel: channel(), max: self.len as u64 })?;
+        self.tail = tail;
+        Ok(())
+    }
+
+    /// Sends up to 64 bytes of the user's own along with the message, to be had with [`Message::metadata`].
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::TooLarge`] if there are more, [`SendError::LoansInUse`] if the message is small, as it then takes a
+    /// buffer after all.
+    pub fn set_metadata(&mut self, metadata: &[u8]) -> Result<(), SendError> {
+        let channel = || self.writer.memory().attachment().name();
+        if metadata.len() > METADATA {
+            return Err(SendError::TooLarge { channel: channel(), max: METADATA as u64 });
+        }
+        self.change_label(|label| {
+            label.len = metadata.len() as u64;
+            label.metadata[..metadata.len()].copy_from_slice(metadata);
+        })
+    }
+
+    /// Says what the bytes are, to be had with [`Message::schema_id`]: a number that sender and receivers agree on.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::LoansInUse`], as for [`set_metadata`](Self::set_metadata).
+    pub fn set_schema_id(&mut self, schema_id: u64) -> Result<(), SendError> {
+        self.change_label(|label| label.schema_id = schema_id)
+    }
+
+    fn change_label(&mut self, change: impl FnOnce(&mut Label)) -> Result<(), SendError> {
+        let buffer = match &self.bytes {
+            Bytes::Buffer(buffer) => *buffer,
+            Bytes::Small(small) => {
+                let buffer = Self::take_buffer(&self.writer)?;
+                // SAFETY: the buffer is ours alone; `len` bytes fit into both, which do not overlap.
+                unsafe { buffer.base.as_ptr().copy_from_nonoverlapping(small.0.as_ptr().cast(), self.len) };
+                self.bytes = Bytes::Buffer(buffer);
+                buffer
+            }
+        };
+        let label = self.writer.memory().buffer_header(self.writer.lane(), buffer.number).cast::<Label>();
+        if !self.labelled {
+            // SAFETY: what lies beside the buffer is this loan's own like the buffer; large and aligned enough for a
+            // label, as asserted above.
+            unsafe { label.write(Label::EMPTY) };
+            self.labelled = true;
+        }
+        // SAFETY: as above; any bytes are a label.
+        change(unsafe { &mut *label.as_ptr() });
+        Ok(())
+    }
+
+    /// What is to be said of the message in its entry, and its bytes, if they lie there.
+    pub(super) fn content(&self) -> (Content, &[u64]) {
+        let (small, buffer, words) = match &self.bytes {
+            Bytes::Small(small) => (true, 0, &small.0[..self.len.div_ceil(8)]),
+            Bytes::Buffer(buffer) => (false, buffer.number, [].as_slice()),
+        };
+        let place = Place { len: self.len as u64, small, labelled: self.labelled, buffer };
+        (Content { place, tail: self.tail.to_len(), stamp: sys::now() }, words)
+    }
+
+    pub(super) fn writer(&self) -> &Arc<Writer> {
+        &self.writer
+    }
+
+    /// It was sent: the buffer is no longer its own.
+    pub(super) fn set_sent(&mut self) {
+        self.sent = true;
+    }
+}
+
+impl<T: Shareable + ?Sized> Deref for Loan<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: `base` is aligned and long enough for a `T` with this tail: `take` and `shrink` saw to the length, and
+        // buffers are aligned to 64, small ones to 16. Every byte pattern is a `T`. A buffer is this loan's own: `Pool`
+        // gives none out that is in the window or claimed, and a reader that comes too late sees that, and reads nothing.
+        unsafe { &*T::from_base(self.bytes.base().cast_mut(), self.tail) }
+    }
+}
+
+impl<T: Shareable + ?Sized> DerefMut for Loan<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as in `deref`, and `&mut self` makes it the only reference.
+        unsafe { &mut *T::from_base(self.bytes.base_mut(), self.tail) }
+    }
+}
+
+impl<T: Shareable + ?Sized> Drop for Loan<T> {
+    fn drop(&mut self) {
+        if let Bytes::Buffer(buffer) = &self.bytes
+            && !self.sent
+        {
+            self.writer.put_back(buffer.number);
+        }
+    }
+}
+
+impl<T: Shareable + ?Sized> fmt::Debug for Loan<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loan").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// A message that was received, in place. It derefs to the `T`.
+///
+/// It stays as it is while it is held, whatever the sender does; it keeps the mapping, and may go to another thread or
+/// outlive the [`Receiver`](crate::Receiver). Dropping it says that it was processed, unless a panic unwinds: then, and
+/// with [`give_back`](Message::give_back), it says the opposite.
+pub struct Message<T: Shareable + ?Sized = [u8]> {
+    reader: Arc<Reader>,
+    lane: usize,
+    sequence: u64,
+    bytes: Bytes,
+    claim: Option<u64>,
+    tail: T::Tail,
+    len: usize,
+    stamp: u64,
+    label: Option<Box<Label>>,
+    missed: u64,
+    deliveries: u64,
+    done: Done,
+    panicking: bool,
+}
+
+/// Where a message was found, and what is known of it besides its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    pub(super) lane: usize,
+    pub(super) sequence: u64,
+    pub(super) content: Content,
+    pub(super) missed: u64,
+    /// How often it was taken, with this time, if it is of a queue: then nobody overwrites it.
+    pub(super) deliveries: Option<u64>,
+}
+
+impl<T: Shareable + ?Sized> Message<T> {
+    /// Takes hold of a message that was found in its entry; `None` if it was overwritten meanwhile. With `reserved` also
+    /// the claim is used that is kept for `latest`.
+    pub(super) fn hold(reader: &Arc<Reader>, found: &Found, reserved: bool) -> Result<Option<Self>, RecvError> {
+        let Found { lane, sequence, content: Content { place, tail, stamp }, missed, deliveries } = *found;
+        let (memory, geometry) = (reader.memory(), reader.memory().geometry());
+        let corrupt = || RecvError::Corrupt { channel: memory.attachment().name(), lane, sequence };
+        let tail = T::Tail::from_len(tail).ok_or_else(corrupt)?;
+        let len = T::LAYOUT.size(tail.to_len()).filter(|len| *len as u64 == place.len).ok_or_else(corrupt)?;
+        let sound = if place.small {
+            is_small::<T>(len)
+        } else {
+            len as u64 <= geometry.max_message && u64::from(place.buffer) < geometry.buffers()
+        };
+        if !sound {
+            return Err(corrupt());
+        }
+        let entry = memory.entry(lane, sequence);
+        let mut claim = None;
+        if !place.small || deliveries.is_some() {
+            claim = Some(reader.take_claim(reserved)?);
+        }
+        let mut message = Self {
+            reader: Arc::clone(reader),
+            lane,
+            sequence,
+            bytes: Bytes::Small(Small([0; SMALL / 8])),
+            claim,
+            tail,
+            len,
+            stamp,
+            label: None,
+            missed,
+            deliveries: deliveries.unwrap_or(1),
+            done: Done::Processed,
+            panicking: std::thread::panicking(),
+        };
+        let is_there = match (&mut message.bytes, claim) {
+            (Bytes::Small(small), _) if place.small => entry.copy_small(sequence, len, &mut small.0),
+            (_, Some(claim)) => reader.claim(claim, entry, sequence, lane, place.buffer),
+            _ => false,
+        };
+        if !is_there {
+            message.forget();
+            return Ok(None);
+        }
+        if !place.small {
+            message.bytes = Bytes::Buffer(Buffer { number: place.buffer, base: memory.buffer(lane, place.buffer) });
+            message.label = place.labelled.then(|| message.read_label(place.buffer));
+        }
+        Ok(Some(message))
+    }
+
+    /// Copies what lies beside the buffer.
+    fn read_label(&self, buffer: u16) -> Box<Label> {
+        let label = self.reader.memory().buffer_header(self.lane, buffer).cast::<Label>();
+        // SAFETY: large and aligned enough, as asserted above; claimed like the buffer, so that no sender writes it; any
+        // bytes are a label.
+        Box::new(unsafe { label.read() })
+    }
+
+    /// It was not received after all: nothing is to be said of it.
+    fn forget(mut self) {
+        self.done = Done::Absent;
+    }
+
+    /// Says that it was not processed: in a queue somebody else gets it; otherwise its sender's [`Ticket`](crate::Ticket)
+    /// says so, and if nothing may be lost and nobody else processes it, it is kept for the next receiver to come.
+    pub fn give_back(mut self) {
+        self.done = Done::GaveBack;
+    }
+
+    /// Its number in its lane, from 1, without a gap: a successor goes on where a dead sender ended.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The lane it came by: each sender has one.
+    #[must_use]
+    pub fn lane(&self) -> usize {
+        self.lane
+    }
+
+    /// How many messages of its lane were overwritten before this receiver could get them, since the one before.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// In a queue, how often it was taken, with this time: more than once if who took it died or gave it back.
+    #[must_use]
+    pub fn deliveries(&self) -> u64 {
+        self.deliveries
+    }
+
+    /// How long ago it was sent, or `None` if its sender reads another clock (in another time namespace).
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        self.reader.is_same_clock(self.lane).then(|| Duration::from_nanos(sys::now().saturating_sub(self.stamp)))
+    }
+
+    /// The bytes its sender sent along.
+    #[must_use]
+    pub fn metadata(&self) -> &[u8] {
+        let label = self.label.as_deref().unwrap_or(&Label::EMPTY);
+        usize::try_from(label.len).ok().and_then(|len| label.metadata.get(..len)).unwrap_or_default()
+    }
+
+    /// What its sender says that the bytes are; 0 if it says nothing.
+    #[must_use]
+    pub fn schema_id(&self) -> u64 {
+        self.label.as_deref().unwrap_or(&Label::EMPTY).schema_id
+    }
+
+    /// The number of its bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.len
+    }
+}
+
+impl<T: Shareable + ?Sized> Deref for Message<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: `base` is aligned and long enough for a `T` with this tail, as `hold` checked. Every byte pattern is a
+        // `T`, and nothing in it changes through a shared reference. Small ones are ours; a buffer is claimed: a sender
+        // that keeps to the protocol does not write it (docs/DESIGN.md, "Trust").
+        unsafe { &*T::from_base(self.bytes.base().cast_mut(), self.tail) }
+    }
+}
+
+impl<T: Shareable + ?Sized> Drop for Message<T> {
+    fn drop(&mut self) {
+        let unwinds = !self.panicking && std::thread::panicking();
+        let done = if unwinds && self.done == Done::Processed { Done::GaveBack } else { self.done };
+        self.reader.let_go(self.lane, self.sequence, done, self.claim);
+    }
+}
+
+impl<T: Shareable + ?Sized> fmt::Debug for Message<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("sequence", &self.sequence)
+            .field("lane", &self.lane)
+            .field("size", &self.len)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,223 @@
+//! Channels: messages of any size in place, from several senders to several receivers.
+//!
+//! From the bottom up: `geometry` (what lies where), `memory` (as references), `lane` (one sender's messages and buffers),
+//! `queue` (a word that says what became of a message), `roster` (who sends and receives), `writer` (a lane in its
+//! sender's hands), `message` (the bytes in the user's hands), and the public ends: `sender`, `receiver`, `ticket`.
+//! docs/DESIGN.md draws the bytes, and says what a death leaves at each step.
+
+mod geometry;
+mod lane;
+mod memory;
+mod message;
+mod payload;
+mod queue;
+mod receiver;
+mod roster;
+mod sender;
+mod ticket;
+mod wait;
+mod writer;
+
+pub use message::{Loan, Message};
+pub use payload::{Dtype, Image, PixelFormat, Tensor, TensorView};
+pub use receiver::{Messages, Receiver};
+pub use roster::{ReceiverInfo, SenderInfo};
+pub use sender::{Sender, Unsent};
+pub use ticket::{Handled, Outcome, Ticket};
+
+use crate::error::Error;
+use crate::object::{Header, Name, Object, Options, Persistence};
+use crate::segment::{Schema, Shareable, difference};
+use geometry::{Geometry, MESSAGE, MESSAGE_ALIGN, is_channel, message_lines};
+
+/// Who gets a message, and what happens when receivers are slower than senders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// Everybody gets every message. A message stays until all who received when it was sent have let go of it or died,
+    /// and somebody has processed it; until then a full window blocks the sender.
+    #[default]
+    Lossless,
+    /// Everybody gets the newest messages. The sender is never blocked: it overwrites the oldest message, and receivers
+    /// that were too slow learn how many they missed.
+    Newest,
+    /// One receiver gets each message. If it dies or gives the message back, another one gets it. A full window of
+    /// unprocessed messages blocks the sender.
+    Queue,
+}
+
+impl Policy {
+    const ALL: [Self; 3] = [Self::Lossless, Self::Newest, Self::Queue];
+
+    /// Its name in the description of a channel.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lossless => "lossless",
+            Self::Newest => "newest",
+            Self::Queue => "queue",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.name() == name)
+    }
+}
+
+/// How a channel is created. Its creator decides; whoever opens it gets it as it is.
+///
+/// All memory is reserved at once, for each sender `slots + receivers * (claims + 1) + loans` buffers of `max_message`
+/// bytes: so no loan ever waits for a receiver. By default that is 4 + 4 * 3 + 2 = 18 buffers of 64 KiB, 1.2 MB in all;
+/// for RGB images of 1920 x 1080 it is 112 MB, and 50 MB with `slots(2).receivers(1)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelOptions {
+    max_message: Option<u64>,
+    slots: u16,
+    senders: u16,
+    receivers: u16,
+    claims: u16,
+    loans: u16,
+    policy: Policy,
+    object: Options,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        Self {
+            max_message: None,
+            slots: 4,
+            senders: 1,
+            receivers: 4,
+            claims: 2,
+            loans: 2,
+            policy: Policy::default(),
+            object: Options::new(),
+        }
+    }
+}
+
+impl ChannelOptions {
+    /// The default options.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The size of the largest message in bytes, 65536 by default. A type of fixed size has its own.
+    #[must_use]
+    pub fn max_message(mut self, bytes: u64) -> Self {
+        self.max_message = Some(bytes);
+        self
+    }
+
+    /// How many messages of each sender are kept (4 by default): as many as a receiver may be behind before it misses
+    /// some, or its sender waits.
+    #[must_use]
+    pub fn slots(mut self, slots: u16) -> Self {
+        self.slots = slots;
+        self
+    }
+
+    /// How many senders there can be at a time (1 by default). Each has a lane with buffers of its own.
+    #[must_use]
+    pub fn senders(mut self, senders: u16) -> Self {
+        self.senders = senders;
+        self
+    }
+
+    /// How many receivers there can be at a time (4 by default). With the senders at most 128.
+    #[must_use]
+    pub fn receivers(mut self, receivers: u16) -> Self {
+        self.receivers = receivers;
+        self
+    }
+
+    /// How many messages a receiver can hold at a time (2 by default, at most 62), small ones not counted; one more is
+    /// kept for [`Receiver::latest`].
+    #[must_use]
+    pub fn claims(mut self, claims: u16) -> Self {
+        self.claims = claims;
+        self
+    }
+
+    /// How many messages a sender can fill at a time (2 by default), small ones not counted.
+    #[must_use]
+    pub fn loans(mut self, loans: u16) -> Self {
+        self.loans = loans;
+        self
+    }
+
+    /// Who gets a message, and what happens when receivers are slow.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// How long the channel stays: by default until its last sender or receiver has closed it or died.
+    #[must_use]
+    pub fn persistence(mut self, persistence: Persistence) -> Self {
+        self.object = self.object.persistence(persistence);
+        self
+    }
+
+    /// The permission bits, as [`Options::mode`]. Whoever receives needs the right to write, too.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.object = self.object.mode(mode);
+        self
+    }
+
+    /// What follows from the options for messages of type `T`.
+    fn geometry<T: Shareable + ?Sized>(&self, name: &Name) -> Result<Geometry, Error> {
+        let bad = |why: String| Error::BadOptions { name: name.to_string(), why };
+        let fixed = (!T::LAYOUT.has_tail()).then_some(T::LAYOUT.base_size() as u64);
+        let max_message = self.max_message.or(fixed).unwrap_or(1 << 16);
+        if max_message < T::LAYOUT.base_size() as u64 {
+            return Err(bad(format!(
+                "a message has {} bytes at least, more than {max_message}",
+                T::LAYOUT.base_size()
+            )));
+        }
+        if T::LAYOUT.align() as u64 > MESSAGE_ALIGN {
+            return Err(bad(format!(
+                "its messages need an alignment of {}, of at most {MESSAGE_ALIGN}",
+                T::LAYOUT.align()
+            )));
+        }
+        Geometry::of(self, max_message).ok_or_else(|| {
+            bad(format!(
+                "{} slots, {} senders, {} receivers, {} claims, {} loans of {max_message} bytes do not fit: use 1 to 32768 \
+                 slots, 1 to 62 claims, 1 loan or more, 1 sender and 1 receiver or more, 128 in all, and less than 65536 \
+                 buffers of at most a tebibyte",
+                self.slots, self.senders, self.receivers, self.claims, self.loans
+            ))
+        })
+    }
+}
+
+/// Refuses at compile time what can be no message.
+const fn check_message<T: Shareable + ?Sized>() {
+    assert!(T::PLAIN, "a message is read by several processes at a time: it holds no atomics and no locks");
+}
+
+/// Whether an object holds a channel of `T`.
+fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name) -> Result<(), Error> {
+    let mut schema = Schema::default();
+    T::describe(&mut schema, MESSAGE, 0);
+    let ours = schema.into_text();
+    let theirs = message_lines(&header.schema);
+    if is_channel(&header.schema) && theirs == ours {
+        return Ok(());
+    }
+    let difference = match header.type_name() {
+        _ if is_channel(&header.schema) => difference(&theirs, &ours),
+        Some(other) => format!("  it holds a `{other}`, this program wants a channel"),
+        None => "  it holds raw bytes, this program wants a channel".to_owned(),
+    };
+    Err(Error::TypeMismatch { name: name.to_string(), difference })
+}
+
+/// What an object must be to be opened as a channel of `T`.
+fn checked<T: Shareable + ?Sized>(object: Object) -> Result<Object, Error> {
+    check_type::<T>(&object.header, &object.name)?;
+    Ok(object)
+}

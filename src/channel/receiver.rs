@@ -1,0 +1,623 @@
+//! The receiving end of a channel.
+
+use super::lane::{self, Seen};
+use super::memory::{Entry, Memory};
+use super::message::{Found, Message};
+use super::queue::{self, Task};
+use super::roster::{Done, Ending, ReceiverInfo, SenderInfo, Start};
+use super::wait::Event;
+use super::{Policy, check_message, checked};
+use crate::error::{Error, RecvError};
+use crate::object::{Name, Object, ToName};
+use crate::prim::Ordering;
+use crate::segment::Shareable;
+use crate::sync::Slices;
+use crate::sys::{self, Access};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+/// How often something is tried again that a sender overwrites all the time.
+const TRIES: usize = 64;
+
+/// How long calls that do not wait take it for granted that nobody has died: to look costs more than all else they do.
+const TRUST: Duration = Duration::from_millis(10);
+
+/// A place among the receivers. The messages that it holds share it.
+#[derive(Debug)]
+pub(super) struct Reader {
+    memory: Memory,
+    index: usize,
+    /// The claims in use, a bit each: what is in shared memory is for senders, and not believed here.
+    claims: AtomicU64,
+    /// Whose clock this process reads.
+    clock: u64,
+}
+
+impl Reader {
+    fn new(memory: Memory) -> Result<(Self, Vec<Start>), Error> {
+        let (index, starts) = memory.attach_receiver()?;
+        Ok((Self { memory, index, claims: AtomicU64::new(0), clock: sys::clock_id() }, starts))
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(super) fn is_same_clock(&self, lane: usize) -> bool {
+        self.memory.lane(lane).clock.load(Ordering::Relaxed) == self.clock
+    }
+
+    /// Takes a claim that is not in use, with `reserved` also the last one.
+    pub(super) fn take_claim(&self, reserved: bool) -> Result<u64, RecvError> {
+        let limit = self.memory.geometry().claims - u64::from(!reserved);
+        let mut used = self.claims.load(Ordering::Relaxed);
+        loop {
+            let claim = u64::from(used.trailing_ones());
+            if claim >= limit {
+                let channel = self.memory.attachment().name();
+                return Err(RecvError::ClaimsInUse { channel, limit: limit as usize });
+            }
+            match self.claims.compare_exchange_weak(used, used | 1 << claim, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(claim),
+                Err(now) => used = now,
+            }
+        }
+    }
+
+    /// Whether there is a claim that is not in use.
+    fn has_claim(&self) -> bool {
+        u64::from(self.claims.load(Ordering::Relaxed).trailing_ones()) < self.memory.geometry().claims - 1
+    }
+
+    /// Claims the buffer of a message that was found in `entry`; false if it has left it meanwhile.
+    pub(super) fn claim(&self, claim: u64, entry: &Entry, sequence: u64, lane: usize, buffer: u16) -> bool {
+        lane::claim(self.memory.claim(self.index, claim), entry, sequence, lane, buffer)
+    }
+
+    /// Lets go of a message, and says what was done with it.
+    ///
+    /// In this order, because a death may come between any two: a message that was processed is known to be, then its
+    /// sender need not wait for it, then its buffer can be used again.
+    pub(super) fn let_go(&self, lane: usize, sequence: u64, done: Done, claim: Option<u64>) {
+        let memory = &self.memory;
+        // In a forked child everything is its parent's.
+        if memory.attachment().is_forked() {
+            return;
+        }
+        let queue = memory.geometry().policy == Policy::Queue;
+        if done != Done::Absent {
+            let task = memory.task(lane, sequence);
+            match done {
+                _ if queue => queue::let_go(task, sequence, memory.me(), done == Done::Processed),
+                Done::Processed => queue::raise(task, sequence),
+                _ => {}
+            }
+            memory.set_outcome(self.index, lane, sequence, done);
+        }
+        if let Some(claim) = claim {
+            lane::give_back(memory.claim(self.index, claim));
+            // ORDERING: Release pairs with nothing but the end of this claim's use: the next user of the bit comes after.
+            self.claims.fetch_and(!(1 << claim), Ordering::Release);
+        }
+        memory.released().notify();
+        if queue {
+            memory.messages().notify();
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if !self.memory.attachment().is_forked() {
+            self.memory.leave_receiver(self.index);
+        }
+    }
+}
+
+/// What a receiver knows of a lane.
+#[derive(Debug)]
+struct Progress {
+    lane: usize,
+    /// The next message to look for; in a queue, the first that is not known to be processed.
+    cursor: u64,
+    /// The last message before this receiver came.
+    joined: u64,
+    /// Messages missed since the last one that was received.
+    missed: u64,
+}
+
+impl Progress {
+    fn advance(&mut self, reader: &Reader, cursor: u64) {
+        self.cursor = cursor;
+        reader.memory.cursor(reader.index, self.lane).store(cursor, Ordering::Relaxed);
+    }
+
+    /// Leaves out all messages before `next`.
+    fn pass_over(&mut self, reader: &Reader, next: u64) {
+        if next <= self.cursor {
+            return;
+        }
+        for sequence in self.cursor.max(next.saturating_sub(reader.memory.geometry().slots))..next {
+            reader.memory.set_outcome(reader.index, self.lane, sequence, Done::Skipped);
+        }
+        self.advance(reader, next);
+        reader.memory.released().notify();
+    }
+
+    /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are.
+    fn fall_behind(&mut self, reader: &Reader, newest: u64) {
+        let newest = newest.max(reader.memory.head(self.lane));
+        let next = newest.saturating_sub(reader.memory.geometry().slots / 2).max(self.cursor + 1);
+        // What is older than this receiver it has not missed.
+        let missed = next.saturating_sub(self.cursor.max(self.joined + 1));
+        self.pass_over(reader, next);
+        self.missed = self.missed.saturating_add(missed);
+        let total = reader.memory.missed(reader.index);
+        total.store(total.load(Ordering::Relaxed).saturating_add(missed), Ordering::Relaxed);
+    }
+
+    /// Receives the next message, if everybody gets all.
+    fn take_next<T: Shareable + ?Sized>(
+        &mut self,
+        reader: &Arc<Reader>,
+        reserved: bool,
+    ) -> Result<Option<Message<T>>, RecvError> {
+        let (memory, lane) = (&reader.memory, self.lane);
+        for _ in 0..TRIES {
+            let sequence = self.cursor;
+            let entry = memory.entry(lane, sequence);
+            match entry.look(sequence) {
+                Seen::There => {}
+                Seen::Later(later) => {
+                    self.fall_behind(reader, later);
+                    continue;
+                }
+                // Empty, although it was sent: it is being overwritten.
+                Seen::NotThere if memory.head(lane) >= sequence && entry.look(sequence) == Seen::NotThere => {
+                    self.fall_behind(reader, sequence);
+                    continue;
+                }
+                Seen::NotThere => return Ok(None),
+            }
+            let Some(content) = entry.content(sequence) else { continue };
+            let found = Found { lane, sequence, content, missed: self.missed, deliveries: None };
+            let message = match Message::hold(reader, &found, reserved) {
+                Ok(None) => continue,
+                Err(RecvError::Corrupt { .. }) if entry.look(sequence) != Seen::There => continue,
+                Err(error @ RecvError::Corrupt { .. }) => {
+                    self.pass_over(reader, sequence + 1);
+                    return Err(error);
+                }
+                result => result?,
+            };
+            self.missed = 0;
+            self.advance(reader, sequence + 1);
+            return Ok(message);
+        }
+        Ok(None)
+    }
+
+    /// Receives a message, if they are shared out.
+    fn take_shared<T: Shareable + ?Sized>(
+        &mut self,
+        reader: &Arc<Reader>,
+        probe: bool,
+    ) -> Result<Option<Message<T>>, RecvError> {
+        let (memory, lane) = (&reader.memory, self.lane);
+        let last = memory.last(lane);
+        let mut all_done = true;
+        for sequence in self.cursor.max(memory.oldest(last))..=last {
+            if memory.entry(lane, sequence).look(sequence) != Seen::There {
+                continue;
+            }
+            let word = memory.task(lane, sequence);
+            let task = Task::from_word(word.load(Ordering::Relaxed));
+            if task == (Task::Done { number: queue::number(sequence) }) {
+                if all_done {
+                    self.advance(reader, sequence + 1);
+                }
+                continue;
+            }
+            all_done = false;
+            if !reader.has_claim() {
+                match task {
+                    Task::Available { .. } => drop(reader.take_claim(false)?),
+                    _ => continue,
+                }
+            }
+            let is_dead = |owner| probe && memory.attachment().is_dead(owner);
+            if let Some(deliveries) = queue::take(word, sequence, memory.me(), is_dead) {
+                return self.hold_shared(reader, sequence, deliveries).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Holds the message that was taken at the place of `sequence`.
+    fn hold_shared<T: Shareable + ?Sized>(
+        &self,
+        reader: &Arc<Reader>,
+        sequence: u64,
+        deliveries: u64,
+    ) -> Result<Message<T>, RecvError> {
+        let (memory, lane) = (&reader.memory, self.lane);
+        let entry = memory.entry(lane, sequence);
+        // The place may have gone on to a later message before it was taken: what is there now stays.
+        let sequence = entry.sequence();
+        let corrupt = || RecvError::Corrupt { channel: memory.attachment().name(), lane, sequence };
+        let content = entry.content(sequence).ok_or_else(corrupt)?;
+        let found = Found { lane, sequence, content, missed: 0, deliveries: Some(deliveries) };
+        let held = Message::hold(reader, &found, false).and_then(|message| message.ok_or_else(corrupt));
+        if held.is_err() {
+            // Nobody can make anything of it.
+            reader.let_go(lane, sequence, Done::Processed, None);
+        }
+        held
+    }
+}
+
+/// Receives messages of type `T`, bytes if nothing else is said, from everybody who sends to the channel of that name.
+///
+/// Messages of one sender come in their order; several senders take turns. Who is killed, whenever: a message is received
+/// whole or not at all.
+///
+/// ```
+/// # use memlane::{ChannelOptions, Receiver, Sender};
+/// # let name = memlane::Name::unique("doc")?.in_directory("/dev/shm");
+/// # let sender = Sender::<[u8]>::create(&name, &ChannelOptions::new())?;
+/// # let mut receiver = Receiver::<[u8]>::open(&name)?;
+/// # sender.send_copy(b"hello")?;
+/// # drop(sender);
+/// for message in &mut receiver {
+///     println!("{:?}", &message?[..]); // dropping it lets go of its bytes
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Receiver<T: Shareable + ?Sized = [u8]> {
+    reader: Arc<Reader>,
+    lanes: Vec<Progress>,
+    /// The lane whose turn it is.
+    turn: usize,
+    /// When it was last looked who has died, by calls that do not wait.
+    probed: Instant,
+    message: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: Shareable + ?Sized> Receiver<T> {
+    /// Becomes a receiver of a channel. It gets what is sent from now on; where nothing may be lost, also what nobody has
+    /// processed yet, and in a queue what is there to be taken. See also [`rewind`](Self::rewind).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if there is none, [`Error::TypeMismatch`] with the differences if its messages are of another
+    /// type, [`Error::NoRoom`] if it has as many receivers as it was created for, and those of a damaged object.
+    pub fn open(name: impl ToName) -> Result<Self, Error> {
+        const { check_message::<T>() };
+        Self::start(Object::open(name.to_name()?, Access::ReadWrite)?)
+    }
+
+    /// Waits until a channel of that name exists, at most for `timeout` (for ever if `None`), and opens it. It is looked
+    /// for at least every 10 ms.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), with [`Error::TimedOut`] instead of `NotFound`.
+    pub fn wait_for(name: impl ToName, timeout: Option<Duration>) -> Result<Self, Error> {
+        const { check_message::<T>() };
+        Self::start(Object::wait_for(&name.to_name()?, Access::ReadWrite, timeout)?)
+    }
+
+    fn start(object: Object) -> Result<Self, Error> {
+        let (reader, starts) = Reader::new(Memory::new(checked::<T>(object)?)?)?;
+        let lanes = starts.into_iter().enumerate();
+        let lanes =
+            lanes.map(|(lane, Start { cursor, joined })| Progress { lane, cursor, joined, missed: 0 }).collect();
+        Ok(Self { reader: Arc::new(reader), lanes, turn: 0, probed: Instant::now(), message: PhantomData })
+    }
+
+    fn memory(&self) -> &Memory {
+        &self.reader.memory
+    }
+
+    fn channel(&self) -> Box<str> {
+        self.memory().attachment().name()
+    }
+
+    /// The name of the channel.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.memory().attachment().object().name
+    }
+
+    /// Receives the next message: spins for some microseconds, then sleeps until one is sent. A sender's death wakes it
+    /// within 50 ms.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Closed`] or [`RecvError::SenderDied`] if everything was received and nobody sends any more,
+    /// [`RecvError::ClaimsInUse`] if as many are held as can be, [`RecvError::Corrupt`], [`RecvError::Unusable`].
+    pub fn recv(&mut self) -> Result<Message<T>, RecvError> {
+        self.receive(None)
+    }
+
+    /// Like [`recv`](Self::recv), waiting at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Also [`RecvError::TimedOut`], with who could have sent.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message<T>, RecvError> {
+        self.receive(Some(timeout))
+    }
+
+    /// Receives a message if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn try_recv(&mut self) -> Result<Option<Message<T>>, RecvError> {
+        self.memory().attachment().check()?;
+        if let Some(message) = self.poll(false)? {
+            return Ok(Some(message));
+        }
+        let probe = self.probed.elapsed() >= TRUST;
+        if probe {
+            self.probed = Instant::now();
+        }
+        self.look(probe, &mut |this, probe| this.poll(probe).transpose()).transpose()
+    }
+
+    /// Waits for a message as [`recv`](Self::recv), and receives up to `most` that are there then.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv), if not even one is received.
+    pub fn recv_many(&mut self, most: usize) -> Result<Vec<Message<T>>, RecvError> {
+        let mut messages = vec![self.recv()?];
+        while messages.len() < most
+            && let Ok(Some(message)) = self.poll(false)
+        {
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+
+    /// Receives the newest message if there is one, and passes over all before it. It uses a claim that is kept for that,
+    /// so it works also if as many messages are held as can be.
+    ///
+    /// In a queue, where messages are shared out, it is [`try_recv`](Self::try_recv).
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn latest(&mut self) -> Result<Option<Message<T>>, RecvError> {
+        if self.memory().geometry().policy == Policy::Queue {
+            return self.try_recv();
+        }
+        for _ in 0..TRIES {
+            let Some(lane) = self.newest_lane() else { break };
+            for progress in &mut self.lanes {
+                let last = self.reader.memory.last(progress.lane);
+                progress.pass_over(&self.reader, if progress.lane == lane { last } else { last + 1 });
+            }
+            if let Some(message) = self.lanes[lane].take_next(&self.reader, true)? {
+                return Ok(Some(message));
+            }
+        }
+        self.try_recv()
+    }
+
+    /// The lane with the message that was sent last, of those that have any to receive.
+    fn newest_lane(&self) -> Option<usize> {
+        let memory = self.memory();
+        let stamp = |lane: &usize| {
+            let last = memory.last(*lane);
+            (last >= self.lanes[*lane].cursor).then(|| memory.entry(*lane, last).content(last)).flatten()
+        };
+        memory
+            .lanes()
+            .filter_map(|lane| Some((lane, stamp(&lane)?.stamp)))
+            .max_by_key(|(_, stamp)| *stamp)
+            .map(|(lane, _)| lane)
+    }
+
+    /// Waits until there is something to receive, at most for `timeout` (for ever if `None`), and receives nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_timeout`](Self::recv_timeout).
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<(), RecvError> {
+        self.wait_until(timeout, |this, probe| this.is_ready(probe).then_some(Ok(())))
+    }
+
+    /// Goes back to the oldest message that is kept, in every lane: for who came late. In a queue it does nothing.
+    pub fn rewind(&mut self) {
+        for lane in 0..self.lanes.len() {
+            let oldest = self.memory().oldest(self.memory().last(lane));
+            let progress = &mut self.lanes[lane];
+            progress.joined = progress.joined.max(progress.cursor.saturating_sub(1));
+            progress.advance(&self.reader, progress.cursor.min(oldest));
+        }
+    }
+
+    /// Waits until somebody sends (has opened the channel to), at most for `timeout` (for ever if `None`).
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::TimedOut`] and [`RecvError::Unusable`].
+    pub fn wait_for_sender(&self, timeout: Option<Duration>) -> Result<(), RecvError> {
+        let memory = self.memory();
+        let start = Slices::new(timeout);
+        let there = |_| memory.ending(true).is_none().then_some(());
+        let found = memory.wait(Event::Messages, timeout, there)?;
+        found.ok_or_else(|| RecvError::TimedOut {
+            channel: self.channel(),
+            waited: start.waited(),
+            senders: Vec::new(),
+        })
+    }
+
+    /// Who sends.
+    #[must_use]
+    pub fn senders(&self) -> Vec<SenderInfo> {
+        self.memory().sender_infos()
+    }
+
+    /// Who receives, this receiver included.
+    #[must_use]
+    pub fn receivers(&self) -> Vec<ReceiverInfo> {
+        self.memory().receiver_infos()
+    }
+
+    fn receive(&mut self, timeout: Option<Duration>) -> Result<Message<T>, RecvError> {
+        self.memory().attachment().check()?;
+        // What is there needs no clock.
+        if let Some(message) = self.poll(false)? {
+            return Ok(message);
+        }
+        self.wait_until(timeout, |this, probe| this.poll(probe).transpose())
+    }
+
+    /// Waits until `look` finds something or nobody sends any more.
+    fn wait_until<R>(
+        &mut self,
+        timeout: Option<Duration>,
+        mut look: impl FnMut(&mut Self, bool) -> Option<Result<R, RecvError>>,
+    ) -> Result<R, RecvError> {
+        let reader = Arc::clone(&self.reader);
+        let start = Slices::new(timeout);
+        let found = reader.memory.wait(Event::Messages, timeout, |probe| self.look(probe, &mut look))?;
+        found.unwrap_or_else(|| {
+            let senders = self.senders().into_iter().filter_map(|info| info.who).collect();
+            Err(RecvError::TimedOut { channel: self.channel(), waited: start.waited(), senders })
+        })
+    }
+
+    /// What `look` finds, or that nothing can come any more; with `probe` it is looked who has died, too.
+    fn look<R>(
+        &mut self,
+        probe: bool,
+        look: &mut impl FnMut(&mut Self, bool) -> Option<Result<R, RecvError>>,
+    ) -> Option<Result<R, RecvError>> {
+        if let Some(found) = look(self, probe) {
+            return Some(found);
+        }
+        let ending = self.memory().ending(probe)?;
+        // What was sent before the end is to be seen by now.
+        look(self, probe).or_else(|| self.is_finished().then(|| Err(self.ended(ending))))
+    }
+
+    fn ended(&self, ending: Ending) -> RecvError {
+        let channel = self.channel();
+        match ending {
+            Ending::Closed => RecvError::Closed { channel },
+            Ending::Died(sender) => RecvError::SenderDied { channel, sender },
+        }
+    }
+
+    /// Whether nothing can come any more, when nobody sends: in a queue, somebody may still die over a message.
+    fn is_finished(&self) -> bool {
+        let memory = self.memory();
+        memory.geometry().policy != Policy::Queue
+            || memory.lanes().all(|lane| {
+                let last = memory.last(lane);
+                (memory.oldest(last)..=last).all(|sequence| {
+                    match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
+                        Task::Done { .. } => true,
+                        Task::Taken { by, .. } => by == memory.me(),
+                        Task::Available { .. } => false,
+                    }
+                })
+            })
+    }
+
+    fn is_ready(&self, probe: bool) -> bool {
+        let memory = self.memory();
+        let queue = memory.geometry().policy == Policy::Queue;
+        memory.lanes().any(|lane| {
+            let cursor = self.lanes[lane].cursor;
+            if !queue {
+                return memory.last(lane) >= cursor;
+            }
+            let last = memory.last(lane);
+            (cursor.max(memory.oldest(last))..=last).any(|sequence| {
+                match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
+                    Task::Available { number, .. } => number == queue::number(sequence),
+                    Task::Taken { by, .. } => probe && memory.attachment().is_dead(by),
+                    Task::Done { .. } => false,
+                }
+            })
+        })
+    }
+
+    /// Receives a message that is there; the lanes take turns.
+    fn poll(&mut self, probe: bool) -> Result<Option<Message<T>>, RecvError> {
+        let count = self.lanes.len();
+        let queue = self.memory().geometry().policy == Policy::Queue;
+        for offset in 0..count {
+            let lane = (self.turn + offset) % count;
+            let (progress, reader) = (&mut self.lanes[lane], &self.reader);
+            let message = if queue { progress.take_shared(reader, probe) } else { progress.take_next(reader, false) };
+            if let Some(message) = message? {
+                self.turn = (lane + 1) % count;
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The messages as they come, until every sender has closed the channel.
+    pub fn iter(&mut self) -> Messages<'_, T> {
+        Messages { receiver: self }
+    }
+}
+
+impl<T: Shareable + ?Sized> Drop for Receiver<T> {
+    /// Closes the channel for this receiver. What it holds stays; what it has not received it has passed over, and in a
+    /// queue others get that.
+    fn drop(&mut self) {
+        let (reader, memory) = (&self.reader, &self.reader.memory);
+        if memory.attachment().is_forked() {
+            return;
+        }
+        memory.close_receiver(reader.index);
+        for progress in &mut self.lanes {
+            progress.pass_over(reader, memory.last(progress.lane) + 1);
+        }
+        memory.released().notify();
+    }
+}
+
+impl<T: Shareable + ?Sized> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("name", self.name()).field("lanes", &self.lanes).finish_non_exhaustive()
+    }
+}
+
+/// The messages of a channel as they come: see [`Receiver::iter`].
+#[derive(Debug)]
+pub struct Messages<'a, T: Shareable + ?Sized = [u8]> {
+    receiver: &'a mut Receiver<T>,
+}
+
+impl<T: Shareable + ?Sized> Iterator for Messages<'_, T> {
+    type Item = Result<Message<T>, RecvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.receiver.recv() {
+            Err(RecvError::Closed { .. }) => None,
+            result => Some(result),
+        }
+    }
+}
+
+impl<'a, T: Shareable + ?Sized> IntoIterator for &'a mut Receiver<T> {
+    type Item = Result<Message<T>, RecvError>;
+    type IntoIter = Messages<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

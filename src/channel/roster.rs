@@ -1,0 +1,332 @@
+//! Who sends and who receives: words that name participants, so that a death is seen and its place used again.
+//!
+//! Whoever finds a word that names nobody, or somebody dead, may put itself in, by exchanging exactly what it found; what
+//! the predecessor left is put in order before the place counts. A death meanwhile leaves a dead name again.
+
+use super::Policy;
+use super::lane::Seen;
+use super::memory::Memory;
+use super::queue::raise;
+use crate::error::{Error, Who};
+use crate::owner::OwnerId;
+use crate::prim::{self, AtomicU64, Ordering};
+
+/// In a receiver's word: it receives, so senders wait for it. Without it, it is about to come, or has closed and still
+/// holds messages.
+const RECEIVES: u64 = 1 << 31;
+/// In a sender's word: it has closed; messages it had begun may still come.
+const CLOSED: u64 = 1 << 31;
+
+/// What a receiver did with a message: the lowest two bits of an outcome, the rest is the message's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    /// It was not there yet when the message was sent.
+    Absent = 0,
+    Processed = 1,
+    GaveBack = 2,
+    Skipped = 3,
+}
+
+/// A sender of a channel, as [`Sender::senders`](crate::Sender::senders) lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SenderInfo {
+    /// Who it is.
+    pub who: Option<Who>,
+    /// Its lane.
+    pub lane: usize,
+    /// The messages that were ever sent in its lane, by predecessors too.
+    pub sent: u64,
+}
+
+/// A receiver of a channel, as [`Sender::receivers`](crate::Sender::receivers) lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReceiverInfo {
+    /// Who it is.
+    pub who: Option<Who>,
+    /// The messages that were sent and that it has not received yet; in a queue 0, as they are not its own.
+    pub lag: u64,
+    /// The messages it has missed since it came.
+    pub missed: u64,
+    /// The buffers it holds.
+    pub claims: usize,
+}
+
+/// Where a receiver starts in a lane.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Start {
+    /// The first message it is to receive.
+    pub(super) cursor: u64,
+    /// The last message that was sent before it came: what it does not see up to here, it has not missed.
+    pub(super) joined: u64,
+}
+
+/// How a channel has come to have no sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    Closed,
+    Died(Option<Who>),
+}
+
+/// What a sender finds out about receivers while it waits for them.
+#[derive(Debug)]
+pub(super) struct Present {
+    pub(super) living: usize,
+    /// Who was found dead, and taken out.
+    pub(super) died: Option<Who>,
+}
+
+impl Memory {
+    /// Puts this process into a word that names nobody, or somebody dead.
+    fn occupy(&self, word: &AtomicU64) -> bool {
+        // ORDERING: Acquire pairs with the Release by which that one came into the word: it is in the table too.
+        let seen = word.load(Ordering::Acquire);
+        let owner = OwnerId::in_word(seen);
+        // ORDERING: Acquire pairs with the Release by which the predecessor left; Release as for the load.
+        (owner.is_nobody() || self.attachment().is_dead(owner))
+            && word.compare_exchange(seen, self.me().word(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes this process out of a word, if it is in it.
+    fn leave(&self, word: &AtomicU64) {
+        let seen = word.load(Ordering::Relaxed);
+        if OwnerId::in_word(seen) == self.me() {
+            // ORDERING: Release pairs with the Acquire in `occupy`. It fails only over garbage.
+            let _ = word.compare_exchange(seen, 0, Ordering::Release, Ordering::Relaxed);
+        }
+    }
+
+    /// Who is in a word, if that one lives.
+    fn living(&self, word: &AtomicU64) -> Option<OwnerId> {
+        // ORDERING: as in `occupy`.
+        let owner = OwnerId::in_word(word.load(Ordering::Acquire));
+        (!owner.is_nobody() && !self.attachment().is_dead(owner)).then_some(owner)
+    }
+
+    pub(super) fn who(&self, owner: OwnerId) -> Option<Who> {
+        self.attachment().table().who(owner)
+    }
+
+    /// Becomes the sender of a lane that has none.
+    pub(super) fn take_lane(&self) -> Result<usize, Error> {
+        let free = self.lanes().find(|lane| self.occupy(self.sender(*lane)));
+        free.ok_or_else(|| self.no_room("senders", self.lanes().map(|lane| self.sender(lane))))
+    }
+
+    fn no_room<'a>(&self, of: &'static str, words: impl ExactSizeIterator<Item = &'a AtomicU64>) -> Error {
+        let limit = words.len();
+        let who = words.filter_map(|word| self.who(self.living(word)?)).collect();
+        Error::NoRoom { name: self.attachment().name().into(), of, limit, who }
+    }
+
+    /// Says that the sender of a lane has closed.
+    pub(super) fn close_lane(&self, lane: usize) {
+        let me = self.me().word();
+        // ORDERING: Release: who sees it closed sees its messages. It fails only over garbage.
+        let _ = self.sender(lane).compare_exchange(me, me | CLOSED, Ordering::Release, Ordering::Relaxed);
+        self.messages().notify();
+    }
+
+    /// Gives a lane back.
+    pub(super) fn leave_lane(&self, lane: usize) {
+        self.leave(self.sender(lane));
+        self.messages().notify();
+    }
+
+    /// How it ended, if nobody sends any more. Whoever has not closed counts as alive unless that is to be `proved`.
+    pub(super) fn ending(&self, proved: bool) -> Option<Ending> {
+        let mut ending = Ending::Closed;
+        for lane in self.lanes() {
+            // ORDERING: Acquire pairs with the Release of `close_lane` and `leave_lane`: the last messages are seen.
+            let word = self.sender(lane).load(Ordering::Acquire);
+            let owner = OwnerId::in_word(word);
+            if owner.is_nobody() || word & CLOSED != 0 {
+                continue;
+            }
+            if !proved || !self.attachment().is_dead(owner) {
+                return None;
+            }
+            ending = Ending::Died(self.who(owner));
+        }
+        Some(ending)
+    }
+
+    /// The last message that is to be seen in a lane.
+    pub(super) fn last(&self, lane: usize) -> u64 {
+        let head = self.head(lane);
+        // Its sender may have died between the message and `head`.
+        if self.entry(lane, head + 1).look(head + 1) == Seen::There { head + 1 } else { head }
+    }
+
+    /// The first message that a window can still hold.
+    pub(super) fn oldest(&self, last: u64) -> u64 {
+        (last + 1).saturating_sub(self.geometry().slots).max(1)
+    }
+
+    /// The first message of a lane that nobody has processed.
+    fn first_unprocessed(&self, lane: usize) -> u64 {
+        let last = self.last(lane);
+        let processed = |sequence: &u64| self.task(lane, *sequence).load(Ordering::Relaxed) >= *sequence;
+        (self.oldest(last)..=last).find(|sequence| !processed(sequence)).unwrap_or(last + 1)
+    }
+
+    /// Becomes a receiver. In every lane it is to see all that nobody has processed yet, if nothing may be lost, and else
+    /// what comes from now on.
+    pub(super) fn attach_receiver(&self) -> Result<(usize, Vec<Start>), Error> {
+        let index = self.receivers().find(|index| self.occupy(self.receiver(*index)));
+        let index =
+            index.ok_or_else(|| self.no_room("receivers", self.receivers().map(|index| self.receiver(index))))?;
+        self.clear_claims(index);
+        self.missed(index).store(0, Ordering::Relaxed);
+        let cursors: Vec<u64> = self.lanes().map(|lane| self.set_start(index, lane)).collect();
+        // ORDERING: Release pairs with the Acquire in `is_let_go`: who waits for this receiver sees where it starts.
+        self.receiver(index).store(self.me().word() | RECEIVES, Ordering::Release);
+        // ORDERING: pairs with the fence in `notify`, which follows every message: a message that is not seen below was
+        // sent by somebody who sees this receiver before it overwrites that message.
+        prim::fence(Ordering::SeqCst);
+        self.released().notify();
+        let starts = cursors.into_iter().zip(self.lanes());
+        Ok((index, starts.map(|(cursor, lane)| Start { cursor, joined: self.last(lane) }).collect()))
+    }
+
+    fn set_start(&self, index: usize, lane: usize) -> u64 {
+        let cursor = match self.geometry().policy {
+            Policy::Newest => self.last(lane) + 1,
+            Policy::Lossless => self.first_unprocessed(lane),
+            Policy::Queue => self.oldest(self.last(lane)),
+        };
+        self.cursor(index, lane).store(cursor, Ordering::Relaxed);
+        let slots = self.geometry().slots;
+        for next in cursor..cursor + slots {
+            let before = next.saturating_sub(slots);
+            self.outcome(index, lane, next).store(outcome_of(before, Done::Absent), Ordering::Relaxed);
+        }
+        cursor
+    }
+
+    fn clear_claims(&self, index: usize) {
+        for claim in 0..self.geometry().claims {
+            self.claim(index, claim).store(0, Ordering::Release);
+        }
+    }
+
+    /// No message waits for this receiver any more; it may still hold some, and is to say that it passes over the others.
+    pub(super) fn close_receiver(&self, index: usize) {
+        let me = self.me().word();
+        // ORDERING: Release: who sees it closed sees what it did with its messages. It fails only over garbage.
+        let _ = self.receiver(index).compare_exchange(me | RECEIVES, me, Ordering::Release, Ordering::Relaxed);
+        // ORDERING: pairs with the fence in `notify`, which follows every message: whoever still counted on this receiver
+        // for a message has sent it before what follows is looked at.
+        prim::fence(Ordering::SeqCst);
+    }
+
+    /// Gives the place of a receiver back.
+    pub(super) fn leave_receiver(&self, index: usize) {
+        self.leave(self.receiver(index));
+        self.released().notify();
+    }
+
+    /// Takes receivers out that are dead, and counts those that receive.
+    pub(super) fn sweep(&self) -> Present {
+        let mut present = Present { living: 0, died: None };
+        for index in self.receivers() {
+            let word = self.receiver(index);
+            // ORDERING: as in `occupy`.
+            let seen = word.load(Ordering::Acquire);
+            let owner = OwnerId::in_word(seen);
+            if owner.is_nobody() {
+                continue;
+            }
+            if !self.attachment().is_dead(owner) {
+                present.living += usize::from(seen & RECEIVES != 0);
+                continue;
+            }
+            present.died = self.who(owner).or(present.died);
+            if self.occupy(word) {
+                self.clear_claims(index);
+                self.leave(word);
+            }
+        }
+        present
+    }
+
+    /// Who receives in each place, dead or alive; `NOBODY` where nobody does.
+    pub(super) fn who_receives(&self) -> impl Iterator<Item = OwnerId> + '_ {
+        self.receivers().map(|index| {
+            // ORDERING: Acquire pairs with the Release in `attach_receiver`.
+            let word = self.receiver(index).load(Ordering::Acquire);
+            if word & RECEIVES != 0 { OwnerId::in_word(word) } else { OwnerId::NOBODY }
+        })
+    }
+
+    /// Who is in place `index`.
+    pub(super) fn owner_of(&self, index: usize) -> OwnerId {
+        // ORDERING: Acquire pairs with the Release in `leave`.
+        OwnerId::in_word(self.receiver(index).load(Ordering::Acquire))
+    }
+
+    /// Whether everybody who waits for a message has let go of it, and somebody has processed it.
+    pub(super) fn is_let_go(&self, lane: usize, sequence: u64) -> bool {
+        // ORDERING: Acquire pairs with the Release in `raise`.
+        if self.task(lane, sequence).load(Ordering::Acquire) < sequence {
+            return false;
+        }
+        let waits = |(index, owner): (usize, OwnerId)| {
+            !owner.is_nobody() && self.outcome_of(index, lane, sequence).0 < sequence
+        };
+        !self.who_receives().enumerate().any(waits)
+    }
+
+    /// The last message at a place of a window that a receiver has let go of, and what it did with it.
+    pub(super) fn outcome_of(&self, index: usize, lane: usize, sequence: u64) -> (u64, Done) {
+        // ORDERING: Acquire pairs with the Release in `raise`, and with that of `attach_receiver`.
+        let word = self.outcome(index, lane, sequence).load(Ordering::Acquire);
+        let done = [Done::Absent, Done::Processed, Done::GaveBack, Done::Skipped][(word & 3) as usize];
+        (word >> 2, done)
+    }
+
+    /// Says what receiver `index` did with a message.
+    pub(super) fn set_outcome(&self, index: usize, lane: usize, sequence: u64, done: Done) {
+        raise(self.outcome(index, lane, sequence), outcome_of(sequence, done));
+    }
+
+    /// Of the receivers that wait for a message, who is the furthest behind.
+    pub(super) fn slowest(&self, lane: usize, sequence: u64) -> Option<ReceiverInfo> {
+        let waits = |index: &usize| self.outcome_of(*index, lane, sequence).0 < sequence;
+        let receives = |index: &usize| self.receiver(*index).load(Ordering::Relaxed) & RECEIVES != 0;
+        let waiting = self.receivers().filter(|index| receives(index) && waits(index));
+        waiting.filter_map(|index| self.receiver_info(index)).max_by_key(|info| info.lag)
+    }
+
+    fn receiver_info(&self, index: usize) -> Option<ReceiverInfo> {
+        let owner = self.living(self.receiver(index))?;
+        let lag = |lane: usize| (self.last(lane) + 1).saturating_sub(self.cursor(index, lane).load(Ordering::Relaxed));
+        let queue = self.geometry().policy == Policy::Queue;
+        let claims = 0..self.geometry().claims;
+        Some(ReceiverInfo {
+            who: self.who(owner),
+            lag: if queue { 0 } else { self.lanes().map(lag).fold(0, u64::saturating_add) },
+            missed: self.missed(index).load(Ordering::Relaxed),
+            claims: claims.filter(|claim| self.claim(index, *claim).load(Ordering::Relaxed) != 0).count(),
+        })
+    }
+
+    pub(super) fn receiver_infos(&self) -> Vec<ReceiverInfo> {
+        self.receivers().filter_map(|index| self.receiver_info(index)).collect()
+    }
+
+    pub(super) fn sender_infos(&self) -> Vec<SenderInfo> {
+        let info = |lane| {
+            let word = self.sender(lane);
+            let owner = self.living(word).filter(|_| word.load(Ordering::Relaxed) & CLOSED == 0)?;
+            let who = self.who(owner);
+            Some(SenderInfo { who, lane, sent: self.last(lane) })
+        };
+        self.lanes().filter_map(info).collect()
+    }
+}
+
+fn outcome_of(sequence: u64, done: Done) -> u64 {
+    sequence << 2 | done as u64
+}

@@ -1,0 +1,167 @@
+//! What has become of a message that was sent.
+
+use super::Policy;
+use super::queue::{self, Task};
+use super::roster::Done;
+use super::wait::Event;
+use super::writer::{Sent, Writer};
+use crate::error::{TicketError, Who};
+use crate::owner::OwnerId;
+use crate::prim;
+use crate::sync::Slices;
+use std::cmp::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What one receiver did with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It dropped the message.
+    Processed,
+    /// It gave the message back, or panicked while it held it.
+    GaveBack,
+    /// It did not take it: it was too slow, asked for a later one, or has closed.
+    Skipped,
+    /// It died before it had processed it.
+    Died,
+    /// It has let go of it or left, and what it said is overwritten by now.
+    Unknown,
+}
+
+/// A receiver of a message, and what it did with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Handled {
+    /// Who it is, if that is still known.
+    pub who: Option<Who>,
+    /// What it did.
+    pub outcome: Outcome,
+}
+
+/// Stands for a message that was sent, to find out what has become of it. Dropping it changes nothing.
+///
+/// What receivers did with a message is known until as many further ones were sent as the channel has slots.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    writer: Arc<Writer>,
+    sent: Sent,
+}
+
+impl Ticket {
+    pub(super) fn new(writer: Arc<Writer>, sent: Sent) -> Self {
+        Self { writer, sent }
+    }
+
+    /// The message's number in its lane.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sent.sequence
+    }
+
+    /// Waits until everybody who received when the message was sent has processed it, given it back, passed it over or
+    /// died, at most for `timeout` (for ever if `None`), and says who did what: nothing, if nobody received. In a queue it
+    /// waits until somebody has processed it, also if nobody received yet, and names that one.
+    ///
+    /// # Errors
+    ///
+    /// [`TicketError::TimedOut`], with those who have not answered, and [`TicketError::Unusable`].
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Vec<Handled>, TicketError> {
+        let memory = self.writer.memory();
+        if memory.geometry().policy == Policy::Queue {
+            self.wait_processed(timeout)?;
+            return Ok(self.processor().into_iter().collect());
+        }
+        let mut waiting: Vec<(usize, OwnerId)> =
+            self.sent.receivers.iter().copied().enumerate().filter(|(_, owner)| !owner.is_nobody()).collect();
+        let mut handled = Vec::new();
+        let look = |probe: bool| {
+            waiting.retain(|(index, owner)| match self.outcome(*index, *owner, probe) {
+                None => true,
+                Some(None) => false,
+                Some(Some(outcome)) => {
+                    handled.push(Handled { who: memory.who(*owner), outcome });
+                    false
+                }
+            });
+            waiting.is_empty().then_some(())
+        };
+        let start = Slices::new(timeout);
+        match memory.wait(Event::Released, timeout, look)? {
+            Some(()) => Ok(handled),
+            None => Err(self.timed_out(start.waited(), waiting.iter().filter_map(|(_, owner)| memory.who(*owner)))),
+        }
+    }
+
+    /// Waits until anybody has processed the message, also a receiver that came after it was sent.
+    ///
+    /// # Errors
+    ///
+    /// [`TicketError::TimedOut`], with who receives, and [`TicketError::Unusable`].
+    pub fn wait_processed(&self, timeout: Option<Duration>) -> Result<(), TicketError> {
+        let memory = self.writer.memory();
+        let start = Slices::new(timeout);
+        match memory.wait(Event::Released, timeout, |_| self.is_processed().then_some(()))? {
+            Some(()) => Ok(()),
+            None => {
+                let who = memory.receiver_infos().into_iter().filter_map(|info| info.who);
+                Err(self.timed_out(start.waited(), who))
+            }
+        }
+    }
+
+    fn timed_out(&self, waited: Duration, who: impl Iterator<Item = Who>) -> TicketError {
+        let channel = self.writer.memory().attachment().name();
+        TicketError::TimedOut { channel, sequence: self.sent.sequence, waited, who: who.collect() }
+    }
+
+    /// Whether anybody has processed the message.
+    #[must_use]
+    pub fn is_processed(&self) -> bool {
+        let (memory, lane, sequence) = (self.writer.memory(), self.writer.lane(), self.sent.sequence);
+        // ORDERING: Acquire pairs with the Release by which a receiver lets go: what it did is seen.
+        let word = memory.task(lane, sequence).load(prim::Ordering::Acquire);
+        if memory.geometry().policy != Policy::Queue {
+            return word >= sequence;
+        }
+        // Its place is used again only when it was processed.
+        let number = queue::number(sequence);
+        let is_here = memory.last(lane) < sequence + memory.geometry().slots;
+        match Task::from_word(word) {
+            Task::Done { .. } => true,
+            Task::Available { number: other, .. } => other != number,
+            Task::Taken { .. } => !is_here,
+        }
+    }
+
+    /// What a receiver did with the message; `Some(None)` if the message was not for it, `None` if that is still open.
+    fn outcome(&self, index: usize, owner: OwnerId, probe: bool) -> Option<Option<Outcome>> {
+        let (memory, lane, sequence) = (self.writer.memory(), self.writer.lane(), self.sent.sequence);
+        let there = memory.owner_of(index);
+        // Looked at before the outcome: whoever has gone has said all it had to say.
+        let gone = there.is_nobody() || probe && memory.attachment().is_dead(owner);
+        if there != owner && !there.is_nobody() {
+            return Some(Some(Outcome::Unknown));
+        }
+        let (last, done) = memory.outcome_of(index, lane, sequence);
+        Some(match (last.cmp(&sequence), done) {
+            (Ordering::Less, _) if gone => Some(Outcome::Died),
+            (Ordering::Less, _) => return None,
+            (Ordering::Greater, _) => Some(Outcome::Unknown),
+            (Ordering::Equal, Done::Absent) if there == owner => None,
+            // Somebody else has had its place since.
+            (Ordering::Equal, Done::Absent) => Some(Outcome::Unknown),
+            (Ordering::Equal, Done::Processed) => Some(Outcome::Processed),
+            (Ordering::Equal, Done::GaveBack) => Some(Outcome::GaveBack),
+            (Ordering::Equal, Done::Skipped) => Some(Outcome::Skipped),
+        })
+    }
+
+    /// Who has processed a message of a queue.
+    fn processor(&self) -> Option<Handled> {
+        let (memory, lane, sequence) = (self.writer.memory(), self.writer.lane(), self.sent.sequence);
+        let index =
+            memory.receivers().find(|index| memory.outcome_of(*index, lane, sequence) == (sequence, Done::Processed));
+        let who = memory.who(memory.owner_of(index?));
+        Some(Handled { who, outcome: Outcome::Processed })
+    }
+}

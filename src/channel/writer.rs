@@ -1,0 +1,170 @@
+//! The sending side of one lane: which buffers are free, whether there is room, and the commit.
+
+use super::Policy;
+use super::lane::{Content, Pool, Seen};
+use super::memory::Memory;
+use super::queue;
+use crate::error::Error;
+use crate::owner::OwnerId;
+use crate::prim::Ordering;
+use crate::sys;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A lane that this process sends in. Its loans and tickets share it.
+#[derive(Debug)]
+pub(super) struct Writer {
+    memory: Memory,
+    lane: usize,
+    state: Mutex<State>,
+}
+
+/// What the sender alone knows of its lane; a successor finds it out again from the entries.
+#[derive(Debug)]
+pub(super) struct State {
+    /// The number of the next message.
+    next: u64,
+    pool: Pool,
+    /// Up to here, messages may be overwritten.
+    let_go: u64,
+    /// Who received when the last message was sent, by place.
+    receivers: Arc<[OwnerId]>,
+}
+
+/// A message that was sent, and who was to receive it.
+#[derive(Debug, Clone)]
+pub(super) struct Sent {
+    pub(super) sequence: u64,
+    pub(super) receivers: Arc<[OwnerId]>,
+}
+
+impl Writer {
+    /// Takes a lane and finds out what a predecessor left in it.
+    pub(super) fn new(memory: Memory) -> Result<Self, Error> {
+        let lane = memory.take_lane()?;
+        // From here on, dropping gives the lane back.
+        let mut writer = Self { memory, lane, state: Mutex::new(State::empty(lane)) };
+        writer.memory.allow_lane(lane)?;
+        let state = writer.take_stock();
+        let header = writer.memory.lane(lane);
+        header.clock.store(sys::clock_id(), Ordering::Relaxed);
+        // ORDERING: Release pairs with the Acquire in `Memory::head`.
+        header.head.store(state.next - 1, Ordering::Release);
+        writer.state = Mutex::new(state);
+        Ok(writer)
+    }
+
+    /// What the entries of the lane say.
+    fn take_stock(&self) -> State {
+        let (memory, lane, geometry) = (&self.memory, self.lane, self.memory.geometry());
+        let last = memory.last(lane);
+        let oldest = memory.oldest(last);
+        let mut window = vec![None; geometry.slots as usize];
+        for sequence in oldest..=last {
+            let entry = memory.entry(lane, sequence);
+            let content = (entry.look(sequence) == Seen::There).then(|| entry.content(sequence)).flatten();
+            let place = content.map(|content| content.place).filter(|place| !place.small);
+            // A number that is no buffer's was not written by a sender; who reads it will see that too.
+            let buffer = place.map(|place| place.buffer).filter(|buffer| u64::from(*buffer) < geometry.buffers());
+            window[geometry.position(sequence) as usize] = buffer;
+        }
+        State {
+            next: last + 1,
+            pool: Pool::new(lane, window, geometry.buffers() as usize),
+            let_go: oldest - 1,
+            receivers: Arc::new([]),
+        }
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(super) fn lane(&self) -> usize {
+        self.lane
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // A panic of another thread leaves nothing half-done here: nothing in here panics.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A free buffer, or `None` if there are as many loans as there can be.
+    pub(super) fn take_buffer(&self) -> Option<u16> {
+        let memory = &self.memory;
+        let claims = memory
+            .receivers()
+            .flat_map(|index| (0..memory.geometry().claims).map(move |claim| memory.claim(index, claim)));
+        self.state().pool.take(claims)
+    }
+
+    /// A loan came back unsent.
+    pub(super) fn put_back(&self, buffer: u16) {
+        self.state().pool.put_back(buffer);
+    }
+
+    /// Whether the next message can be sent without overwriting what somebody still waits for.
+    pub(super) fn has_room(&self, state: &mut State) -> bool {
+        let Some(overwritten) = state.next.checked_sub(self.memory.geometry().slots).filter(|number| *number > 0)
+        else {
+            return true;
+        };
+        match self.memory.geometry().policy {
+            Policy::Newest => true,
+            Policy::Queue => queue::is_done(self.memory.task(self.lane, overwritten)),
+            Policy::Lossless => {
+                // As far as can be seen, not one at a time: the receivers' words are in their caches.
+                if state.let_go < overwritten {
+                    while state.let_go + 1 < state.next && self.memory.is_let_go(self.lane, state.let_go + 1) {
+                        state.let_go += 1;
+                    }
+                }
+                state.let_go >= overwritten
+            }
+        }
+    }
+
+    /// Sends a message; there is room. Whoever sleeps is woken later, by [`announce`](Self::announce).
+    pub(super) fn commit(&self, state: &mut State, content: Content, small: &[u64]) -> u64 {
+        let (memory, lane, sequence) = (&self.memory, self.lane, state.next);
+        if memory.geometry().policy == Policy::Queue {
+            queue::offer(memory.task(lane, sequence), sequence);
+        }
+        memory.entry(lane, sequence).publish(sequence, content, small);
+        // ORDERING: Release pairs with the Acquire in `Memory::head`.
+        memory.lane(lane).head.store(sequence, Ordering::Release);
+        let buffer = (!content.place.small).then_some(content.place.buffer);
+        state.pool.sent(memory.geometry().position(sequence) as usize, buffer);
+        state.next += 1;
+        sequence
+    }
+
+    /// Wakes who waits for messages, and finds out who is to receive what was sent last.
+    pub(super) fn announce(&self, state: &mut State, sequence: u64) -> Sent {
+        self.memory.messages().notify();
+        let now = self.memory.who_receives();
+        if !now.eq(state.receivers.iter().copied()) {
+            state.receivers = self.memory.who_receives().collect();
+        }
+        Sent { sequence, receivers: Arc::clone(&state.receivers) }
+    }
+
+    /// The message that the next one would overwrite.
+    pub(super) fn in_the_way(&self, state: &State) -> u64 {
+        state.next.saturating_sub(self.memory.geometry().slots)
+    }
+}
+
+impl State {
+    fn empty(lane: usize) -> Self {
+        Self { next: 1, pool: Pool::new(lane, Vec::new(), 0), let_go: 0, receivers: Arc::new([]) }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // In a forked child the lane is its parent's.
+        if !self.memory.attachment().is_forked() {
+            self.memory.leave_lane(self.lane);
+        }
+    }
+}
