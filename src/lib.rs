@@ -37,11 +37,11 @@ mod sync;
 mod sys;
 
 pub use channel::{
-    ChannelOptions, Dtype, Handled, Image, Loan, Message, Messages, Outcome, PixelFormat, Policy, Receiver,
-    ReceiverInfo, Sender, SenderInfo, Tensor, TensorView, Ticket, Unsent,
+    ChannelInfo, ChannelOptions, Copied, Dtype, Handled, Image, Loan, Message, Messages, Observer, Outcome, PixelFormat,
+    Policy, Receiver, ReceiverInfo, Sender, SenderInfo, Tensor, TensorView, Ticket, Unsent,
 };
 pub use error::{Error, LockError, RecvError, SendError, TicketError, WaitError, Who};
-pub use inspect::{Listed, Space, list, space};
+pub use inspect::{HeldLock, Listed, Space, held_locks, list, space};
 pub use memlane_derive::Shareable;
 pub use object::{Name, Options, Origin, Persistence, Reclaimed, ToName, gc, remove, retire};
 pub use owner::OwnerId;

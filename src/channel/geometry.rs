@@ -135,6 +135,11 @@ impl Geometry {
         sequence % self.slots
     }
 
+    /// The first message that a window can still hold, of which `last` is the last.
+    pub(super) fn oldest(&self, last: u64) -> u64 {
+        (last + 1).saturating_sub(self.slots).max(1)
+    }
+
     /// The word that names who writes a lane.
     pub(super) fn sender(&self, lane: usize) -> u64 {
         SENDERS + lane as u64 * 8

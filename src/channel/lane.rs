@@ -32,7 +32,7 @@ impl Place {
             | u64::from(self.buffer)
     }
 
-    fn from_word(word: u64) -> Self {
+    pub(super) fn from_word(word: u64) -> Self {
         Self {
             len: word >> 24,
             small: word & Self::IS_SMALL != 0,

@@ -2,13 +2,15 @@
 //!
 //! From the bottom up: `geometry` (what lies where), `memory` (as references), `lane` (one sender's messages and buffers),
 //! `queue` (a word that says what became of a message), `roster` (who sends and receives), `writer` (a lane in its
-//! sender's hands), `message` (the bytes in the user's hands), and the public ends: `sender`, `receiver`, `ticket`.
+//! sender's hands), `message` (the bytes in the user's hands), and the public ends: `sender`, `receiver`, `ticket`; and
+//! `observer`, which takes no part.
 //! docs/DESIGN.md draws the bytes, and says what a death leaves at each step.
 
 mod geometry;
 mod lane;
 mod memory;
 mod message;
+mod observer;
 mod payload;
 mod queue;
 mod receiver;
@@ -19,6 +21,7 @@ mod wait;
 mod writer;
 
 pub use message::{Loan, Message};
+pub use observer::{ChannelInfo, Copied, Observer};
 pub use payload::{Dtype, Image, PixelFormat, Tensor, TensorView};
 pub use receiver::{Messages, Receiver};
 pub use roster::{ReceiverInfo, SenderInfo};
@@ -199,21 +202,26 @@ const fn check_message<T: Shareable + ?Sized>() {
     assert!(T::PLAIN, "a message is read by several processes at a time: it holds no atomics and no locks");
 }
 
-/// Whether an object holds a channel of `T`.
-fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name) -> Result<(), Error> {
-    let mut schema = Schema::default();
-    T::describe(&mut schema, MESSAGE, 0);
-    let ours = schema.into_text();
-    let theirs = message_lines(&header.schema);
-    if is_channel(&header.schema) && theirs == ours {
+/// Whether an object holds a channel, of whatever.
+fn check_is_channel(header: &Header, name: &Name) -> Result<(), Error> {
+    if is_channel(&header.schema) {
         return Ok(());
     }
-    let difference = match header.type_name() {
-        _ if is_channel(&header.schema) => difference(&theirs, &ours),
-        Some(other) => format!("  it holds a `{other}`, this program wants a channel"),
-        None => "  it holds raw bytes, this program wants a channel".to_owned(),
-    };
+    let held = header.type_name().map_or("raw bytes".to_owned(), |other| format!("a `{other}`"));
+    let difference = format!("  it holds {held}, this program wants a channel");
     Err(Error::TypeMismatch { name: name.to_string(), difference })
+}
+
+/// Whether an object holds a channel of `T`.
+fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name) -> Result<(), Error> {
+    check_is_channel(header, name)?;
+    let mut schema = Schema::default();
+    T::describe(&mut schema, MESSAGE, 0);
+    let (theirs, ours) = (message_lines(&header.schema), schema.into_text());
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Error::TypeMismatch { name: name.to_string(), difference: difference(&theirs, &ours) })
 }
 
 /// What an object must be to be opened as a channel of `T`.

@@ -13,9 +13,9 @@ use crate::prim::{self, AtomicU64, Ordering};
 
 /// In a receiver's word: it receives, so senders wait for it. Without it, it is about to come, or has closed and still
 /// holds messages.
-const RECEIVES: u64 = 1 << 31;
+pub(super) const RECEIVES: u64 = 1 << 31;
 /// In a sender's word: it has closed; messages it had begun may still come.
-const CLOSED: u64 = 1 << 31;
+pub(super) const CLOSED: u64 = 1 << 31;
 
 /// What a receiver did with a message: the lowest two bits of an outcome, the rest is the message's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +161,7 @@ impl Memory {
 
     /// The first message that a window can still hold.
     pub(super) fn oldest(&self, last: u64) -> u64 {
-        (last + 1).saturating_sub(self.geometry().slots).max(1)
+        self.geometry().oldest(last)
     }
 
     /// The first message of a lane that nobody has processed.
