@@ -18,6 +18,7 @@ mod roster;
 mod sender;
 mod ticket;
 mod wait;
+mod waitset;
 mod writer;
 
 pub use message::{Loan, Message};
@@ -27,6 +28,7 @@ pub use receiver::{Messages, Receiver};
 pub use roster::{ReceiverInfo, SenderInfo};
 pub use sender::{Sender, Unsent};
 pub use ticket::{Handled, Outcome, Ticket};
+pub use waitset::{Key, WaitSet};
 
 use crate::error::Error;
 use crate::object::{Header, Name, Object, Options, Persistence};

@@ -109,6 +109,33 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Whether there is something to receive, as far as the receiver says how far it is.
+    fn has_message(&self, probe: bool) -> bool {
+        let memory = &self.memory;
+        let queue = memory.geometry().policy == Policy::Queue;
+        memory.lanes().any(|lane| {
+            let last = memory.last(lane);
+            let cursor = memory.cursor(self.index, lane).load(Ordering::Relaxed);
+            if !queue {
+                return last >= cursor;
+            }
+            (cursor.max(memory.oldest(last))..=last).any(|sequence| {
+                match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
+                    Task::Available { number, .. } => number == queue::number(sequence),
+                    Task::Taken { by, .. } => probe && memory.attachment().is_dead(by),
+                    Task::Done { .. } => false,
+                }
+            })
+        })
+    }
+
+    /// Whether a receive would not wait: there is something, or nothing will ever come, or it fails.
+    pub(super) fn is_ready(&self, probe: bool) -> bool {
+        self.has_message(probe) || self.memory.ending(probe).is_some() || self.memory.attachment().check().is_err()
+    }
+}
+
 impl Drop for Reader {
     fn drop(&mut self) {
         if !self.memory.attachment().is_forked() {
@@ -318,6 +345,10 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         Ok(Self { reader: Arc::new(reader), lanes, turn: 0, probed: Instant::now(), message: PhantomData })
     }
 
+    pub(super) fn reader(&self) -> &Arc<Reader> {
+        &self.reader
+    }
+
     fn memory(&self) -> &Memory {
         &self.reader.memory
     }
@@ -429,7 +460,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     ///
     /// As [`recv_timeout`](Self::recv_timeout).
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<(), RecvError> {
-        self.wait_until(timeout, |this, probe| this.is_ready(probe).then_some(Ok(())))
+        self.wait_until(timeout, |this, probe| this.reader.has_message(probe).then_some(Ok(())))
     }
 
     /// Goes back to the oldest message that is kept, in every lane: for who came late. In a queue it does nothing.
@@ -531,25 +562,6 @@ impl<T: Shareable + ?Sized> Receiver<T> {
                     }
                 })
             })
-    }
-
-    fn is_ready(&self, probe: bool) -> bool {
-        let memory = self.memory();
-        let queue = memory.geometry().policy == Policy::Queue;
-        memory.lanes().any(|lane| {
-            let cursor = self.lanes[lane].cursor;
-            if !queue {
-                return memory.last(lane) >= cursor;
-            }
-            let last = memory.last(lane);
-            (cursor.max(memory.oldest(last))..=last).any(|sequence| {
-                match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
-                    Task::Available { number, .. } => number == queue::number(sequence),
-                    Task::Taken { by, .. } => probe && memory.attachment().is_dead(by),
-                    Task::Done { .. } => false,
-                }
-            })
-        })
     }
 
     /// Receives a message that is there; the lanes take turns.
