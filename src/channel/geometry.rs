@@ -86,7 +86,7 @@ impl Geometry {
         let receivers_at = SENDERS + line(senders * 8);
         let tasks_at = receivers_at + line(receivers * 8);
         let entries_at = tasks_at + line(senders * slots * 8);
-        let outcomes_in_entry = line((claims + 1 + senders) * 8);
+        let outcomes_in_entry = line((claims + 2 + senders) * 8);
         let entry_len = outcomes_in_entry + line(senders * slots * 8);
         let control_len = (entries_at + receivers * entry_len).next_multiple_of(PAGE);
         let align = if max_message >= PAGE { PAGE } else { MESSAGE_ALIGN };
@@ -165,9 +165,14 @@ impl Geometry {
         self.entry_of(index) + self.claims * 8
     }
 
+    /// How long a message took to a receiver.
+    pub(super) fn latency(&self, index: usize) -> u64 {
+        self.entry_of(index) + (self.claims + 1) * 8
+    }
+
     /// The next message that a receiver looks for in a lane.
     pub(super) fn cursor(&self, index: usize, lane: usize) -> u64 {
-        self.entry_of(index) + (self.claims + 1 + lane as u64) * 8
+        self.entry_of(index) + (self.claims + 2 + lane as u64) * 8
     }
 
     /// The word that says what a receiver did with a message.
@@ -281,7 +286,7 @@ mod tests {
         }
         for index in 0..of.receivers as usize {
             ranges.extend((0..of.claims).map(|claim| (of.claim(index, claim), 8)));
-            ranges.push((of.missed(index), 8));
+            ranges.extend([(of.missed(index), 8), (of.latency(index), 8)]);
             ranges.extend(lanes.clone().map(|lane| (of.cursor(index, lane), 8)));
             for lane in lanes.clone() {
                 ranges.extend(sequences.clone().map(|sequence| (of.outcome(index, lane, sequence), 8)));

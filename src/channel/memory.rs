@@ -133,6 +133,10 @@ impl Memory {
         self.word(self.geometry.missed(index))
     }
 
+    pub(super) fn latency(&self, index: usize) -> &AtomicU64 {
+        self.word(self.geometry.latency(index))
+    }
+
     pub(super) fn cursor(&self, index: usize, lane: usize) -> &AtomicU64 {
         self.word(self.geometry.cursor(index, lane))
     }

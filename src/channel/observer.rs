@@ -5,7 +5,7 @@ use super::lane::Place;
 use super::memory::{Entry, LaneHeader, SMALL};
 use super::message::METADATA;
 use super::queue::Task;
-use super::roster::{CLOSED, RECEIVES, ReceiverInfo, SenderInfo};
+use super::roster::{CLOSED, RECEIVES, ReceiverInfo, SenderInfo, latency_of};
 use super::{Policy, check_is_channel};
 use crate::error::{Error, Who, shown};
 use crate::object::{Directory, Found, Name, ToName};
@@ -167,6 +167,7 @@ impl Observer {
             who: Some(who),
             lag: if of.policy == Policy::Queue { 0 } else { lags },
             missed: words.at(of.missed(index)),
+            latency: latency_of(words.at(of.latency(index))),
             claims: (0..of.claims).filter(|claim| words.at(of.claim(index, *claim)) != 0).count(),
         }
     }

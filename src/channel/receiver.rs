@@ -46,6 +46,14 @@ impl Reader {
         &self.memory
     }
 
+    /// Says how long a message took: of the first ones, and then of each 16th, as to ask the time takes some.
+    fn note_latency<T: Shareable + ?Sized>(&self, message: &Message<T>) {
+        if message.sequence() < 16 || message.sequence().is_multiple_of(16) {
+            let age = message.age().map_or(0, |age| age.as_nanos() as u64);
+            self.memory.latency(self.index).store(age, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn is_same_clock(&self, lane: usize) -> bool {
         self.memory.lane(lane).clock.load(Ordering::Relaxed) == self.clock
     }
@@ -573,6 +581,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
             let (progress, reader) = (&mut self.lanes[lane], &self.reader);
             let message = if queue { progress.take_shared(reader, probe) } else { progress.take_next(reader, false) };
             if let Some(message) = message? {
+                self.reader.note_latency(&message);
                 self.turn = (lane + 1) % count;
                 return Ok(Some(message));
             }

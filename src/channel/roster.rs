@@ -10,6 +10,7 @@ use super::queue::raise;
 use crate::error::{Error, Who};
 use crate::owner::OwnerId;
 use crate::prim::{self, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// In a receiver's word: it receives, so senders wait for it. Without it, it is about to come, or has closed and still
 /// holds messages.
@@ -51,6 +52,13 @@ pub struct ReceiverInfo {
     pub missed: u64,
     /// The buffers it holds.
     pub claims: usize,
+    /// How long one of the last 16 messages took from being sent to being received, if it has received any.
+    pub latency: Option<Duration>,
+}
+
+/// What the word for the latency says.
+pub(super) fn latency_of(word: u64) -> Option<Duration> {
+    (word != 0).then(|| Duration::from_nanos(word))
 }
 
 /// Where a receiver starts in a lane.
@@ -179,6 +187,7 @@ impl Memory {
             index.ok_or_else(|| self.no_room("receivers", self.receivers().map(|index| self.receiver(index))))?;
         self.clear_claims(index);
         self.missed(index).store(0, Ordering::Relaxed);
+        self.latency(index).store(0, Ordering::Relaxed);
         let cursors: Vec<u64> = self.lanes().map(|lane| self.set_start(index, lane)).collect();
         // ORDERING: Release pairs with the Acquire in `is_let_go`: who waits for this receiver sees where it starts.
         self.receiver(index).store(self.me().word() | RECEIVES, Ordering::Release);
@@ -308,6 +317,7 @@ impl Memory {
             who: self.who(owner),
             lag: if queue { 0 } else { self.lanes().map(lag).fold(0, u64::saturating_add) },
             missed: self.missed(index).load(Ordering::Relaxed),
+            latency: latency_of(self.latency(index).load(Ordering::Relaxed)),
             claims: claims.filter(|claim| self.claim(index, *claim).load(Ordering::Relaxed) != 0).count(),
         })
     }
