@@ -8,7 +8,7 @@ mod common;
 #[path = "common/random.rs"]
 mod random;
 
-use channel::{Shape, check, fill, lane_of, length};
+use channel::{Raw, Shape, check, fill, lane_of, length};
 use common::{Child, Dir, HANG, hear, role, say, spawn, times};
 use memlane::{Message, Policy, Receiver, RecvError, Region, SendError, Sender};
 use random::Random;
@@ -338,4 +338,23 @@ fn successors_of_killed_senders_go_on_without_a_gap() {
         drop(receiver);
         memlane::remove(dir.name("cam")).expect("it is there");
     }
+}
+
+#[test]
+fn what_a_sender_offered_when_it_died_holds_nobody_up() {
+    let dir = Dir::new();
+    let shape = Shape { policy: Policy::Queue, ..SHAPE };
+    let sender = Sender::<[u8]>::create(dir.name("cam"), &shape.options()).expect("a fresh channel");
+    let mut receiver = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    for number in 1..=4 {
+        sender.send_copy(&[number]).expect("there is room");
+        assert_eq!(receiver.recv().expect("a message")[..], [number]);
+    }
+    drop(sender);
+    // As if it had gone after the first store of its next message.
+    Raw::open(&dir.path().join("cam")).put(shape.task(0, 5), 1 << 30 | 5);
+    assert!(matches!(receiver.recv_timeout(HANG), Err(RecvError::Closed { .. })));
+    let successor = Sender::<[u8]>::open(dir.name("cam")).expect("there is a lane");
+    successor.loan(1).expect("small").send_timeout(HANG).expect("there is room");
+    assert_eq!(receiver.recv_timeout(HANG).expect("a message").sequence(), 5);
 }

@@ -3,6 +3,9 @@
 
 use crate::random::Random;
 use memlane::{ChannelOptions, Message, Policy, Region, Sender};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// The numbers that make a channel, and the offsets in its bytes that follow from them.
 #[derive(Clone, Copy)]
@@ -138,6 +141,32 @@ impl Shape {
         };
         let head = word(self.lane(lane));
         head + u64::from(word(self.entry(lane, head + 1)) > head)
+    }
+}
+
+/// The file of a channel, for those who do not keep to the protocol.
+pub struct Raw {
+    file: File,
+    /// Where the user's bytes start.
+    data: u64,
+}
+
+impl Raw {
+    pub fn open(path: &Path) -> Self {
+        let file = OpenOptions::new().read(true).write(true).open(path).expect("the object's file");
+        let mut raw = Self { file, data: 0 };
+        raw.data = raw.get(40);
+        raw
+    }
+
+    pub fn get(&self, offset: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, self.data + offset).expect("inside the file");
+        u64::from_ne_bytes(bytes)
+    }
+
+    pub fn put(&self, offset: u64, word: u64) {
+        self.file.write_all_at(&word.to_ne_bytes(), self.data + offset).expect("inside the file");
     }
 }
 
