@@ -74,16 +74,21 @@ pub(super) fn let_go(word: &AtomicU64, sequence: u64, me: OwnerId, processed: bo
     {
         let number = number(sequence);
         let next = if processed { Task::Done { number } } else { Task::Available { number, deliveries } };
-        // ORDERING: Release pairs with the Acquire in `take` and `is_done`: what was done with it is done. Nobody
+        // ORDERING: Release pairs with the Acquire in `take` and `has_room`: what was done with it is done. Nobody
         // takes a message from a living process, so this fails only over garbage.
         let _ = word.compare_exchange(seen, next.to_word(), Ordering::Release, Ordering::Relaxed);
     }
 }
 
-/// Whether the message that a sender would overwrite has been processed.
-pub(super) fn is_done(word: &AtomicU64) -> bool {
+/// Whether message `sequence` can be sent: the one that it overwrites has been processed. Then a predecessor may have
+/// offered this one already, and died before it was in its entry.
+pub(super) fn has_room(word: &AtomicU64, sequence: u64) -> bool {
     // ORDERING: Acquire pairs with the Release in `let_go`.
-    matches!(Task::from_word(word.load(Ordering::Acquire)), Task::Done { .. })
+    match Task::from_word(word.load(Ordering::Acquire)) {
+        Task::Done { .. } => true,
+        Task::Available { number: other, .. } => other == number(sequence),
+        Task::Taken { .. } => false,
+    }
 }
 
 /// Makes a message available that is about to be sent.
@@ -130,11 +135,14 @@ mod tests {
         assert_eq!(take(&word, 5, b, alive), None, "somebody has it");
         assert_eq!(take(&word, 5, b, |owner| owner == a), Some(2), "who had it is dead");
         let_go(&word, 5, a, true);
-        assert!(!is_done(&word), "it is not his");
+        assert!(!has_room(&word, 9), "it is not his");
         let_go(&word, 5, b, false);
         assert_eq!(take(&word, 5, a, alive), Some(3));
         let_go(&word, 5, a, true);
-        assert!(is_done(&word));
+        assert!(has_room(&word, 9));
         assert_eq!(take(&word, 5, b, alive), None, "it was processed");
+        offer(&word, 9);
+        assert!(has_room(&word, 9), "whoever offered it has died before it was sent");
+        assert!(!has_room(&word, 13));
     }
 }

@@ -566,7 +566,8 @@ impl<T: Shareable + ?Sized> Receiver<T> {
                     match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
                         Task::Done { .. } => true,
                         Task::Taken { by, .. } => by == memory.me(),
-                        Task::Available { .. } => false,
+                        // A later one was offered by a sender that died before it was in its entry.
+                        Task::Available { number, .. } => number != queue::number(sequence),
                     }
                 })
             })
