@@ -37,8 +37,8 @@ mod sync;
 mod sys;
 
 pub use channel::{
-    ChannelInfo, ChannelOptions, Copied, Dtype, Handled, Image, Loan, Message, Messages, Observer, Outcome, PixelFormat,
-    Policy, Receiver, ReceiverInfo, Sender, SenderInfo, Tensor, TensorView, Ticket, Unsent,
+    ChannelInfo, ChannelOptions, Copied, Dtype, Handled, Image, Loan, Message, Messages, Observer, Outcome,
+    PixelFormat, Policy, Receiver, ReceiverInfo, Sender, SenderInfo, Tensor, TensorView, Ticket, Unsent,
 };
 pub use error::{Error, LockError, RecvError, SendError, TicketError, WaitError, Who};
 pub use inspect::{HeldLock, Listed, Space, held_locks, list, space};

@@ -45,10 +45,14 @@ fn child() {
 #[test]
 fn an_observer_sees_who_takes_part_and_how_far_they_are() {
     let dir = Dir::new();
-    let sender = Sender::<[u8]>::create(dir.name("cam"), &ChannelOptions::new().slots(3).max_message(500)).expect("new");
+    let sender =
+        Sender::<[u8]>::create(dir.name("cam"), &ChannelOptions::new().slots(3).max_message(500)).expect("new");
     let observer = Observer::open(dir.name("cam")).expect("it is there");
     let info = observer.look().expect("it can be read");
-    assert_eq!((info.policy, info.message_type.as_str(), info.max_message, info.slots), (Policy::Lossless, "bytes", 500, 3));
+    assert_eq!(
+        (info.policy, info.message_type.as_str(), info.max_message, info.slots),
+        (Policy::Lossless, "bytes", 500, 3)
+    );
     assert_eq!((info.max_senders, info.max_receivers, info.sent, info.used), (1, 4, vec![0], vec![0]));
     let who = info.senders[0].who.clone().expect("this process");
     assert_eq!((who.pid, info.receivers.len()), (std::process::id(), 0));
