@@ -266,6 +266,46 @@ fn a_ticket_says_what_each_receiver_did() {
 }
 
 #[test]
+fn a_renewed_ticket_waits_for_those_who_came_later() {
+    let dir = Dir::new();
+    let (sender, mut first) = pair(&dir, &options());
+    let ticket = sender.send_copy(&[1; 200]).expect("there is room");
+    first.recv().expect("a message").give_back();
+    drop(first);
+    let handled = ticket.wait(NOW).expect("it has left");
+    assert_eq!((handled[0].outcome, handled.len()), (Outcome::GaveBack, 1));
+    assert!(ticket.renewed().wait(NOW).expect("nobody receives").is_empty());
+
+    let mut second = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    let again = ticket.renewed();
+    assert!(matches!(again.wait(NOW), Err(TicketError::TimedOut { who, .. }) if who.len() == 1));
+    drop(second.recv().expect("the message nobody processed"));
+    assert_eq!(again.wait(NOW).expect("it was processed")[0].outcome, Outcome::Processed);
+    let _third = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    assert_eq!(ticket.renewed().wait(NOW).expect("it was not for the third").len(), 1);
+}
+
+#[test]
+fn a_channel_without_its_name_goes_on() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options());
+    assert_eq!(sender.id(), receiver.id());
+    sender.send_copy(&[1]).expect("there is room");
+    sender.remove_name().expect("it has it");
+    assert!(dir.files().is_empty());
+    let other = Sender::<[u8]>::create(dir.name("cam"), &options()).expect("the name is free");
+    assert_ne!(sender.id(), other.id());
+    sender.remove_name().expect("it is another's");
+    assert_eq!(dir.files(), ["cam"]);
+    drop(sender);
+    assert_eq!(numbers_until_the_end(&mut receiver), [1]);
+}
+
+fn numbers_until_the_end(receiver: &mut Receiver) -> Vec<u64> {
+    receiver.iter().map(|message| message.expect("nothing is wrong").sequence()).collect()
+}
+
+#[test]
 fn a_channel_ends_when_its_senders_have_closed_it() {
     let dir = Dir::new();
     let (sender, mut receiver) = pair(&dir, &options().senders(2));

@@ -371,6 +371,12 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         &self.memory().attachment().object().name
     }
 
+    /// A random number that no other object has or had: a channel that was created again has another.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        self.memory().attachment().object().header.id
+    }
+
     /// Receives the next message: spins for some microseconds, then sleeps until one is sent. A sender's death wakes it
     /// within 50 ms.
     ///

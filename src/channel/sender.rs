@@ -111,10 +111,26 @@ impl<T: Shareable + ?Sized> Sender<T> {
         &self.memory().attachment().object().name
     }
 
+    /// A random number that no other object has or had: a channel that was created again has another.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        self.memory().attachment().object().header.id
+    }
+
     /// Whether this process created the channel, took it over, or opened it.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// Takes the channel's name away, if it still has it, as [`remove`](crate::remove()) does: who receives gets what was
+    /// sent, and nobody else can come. A name that leads to another object by now stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] or [`Error::Os`] if the directory cannot be changed.
+    pub fn remove_name(&self) -> Result<(), Error> {
+        self.memory().attachment().object().remove_name()
     }
 
     /// The longest message in bytes.

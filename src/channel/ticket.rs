@@ -58,6 +58,15 @@ impl Ticket {
         self.sent.sequence
     }
 
+    /// The same message, asked of those who live and receive now: of the successors, when those it was sent to have died.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        let memory = self.writer.memory();
+        let living = |owner| if memory.attachment().is_dead(owner) { OwnerId::NOBODY } else { owner };
+        let receivers = memory.who_receives().map(living).collect();
+        Self { writer: Arc::clone(&self.writer), sent: Sent { sequence: self.sent.sequence, receivers } }
+    }
+
     /// Waits until everybody who received when the message was sent has processed it, given it back, passed it over or
     /// died, at most for `timeout` (for ever if `None`), and says who did what: nothing, if nobody received. In a queue it
     /// waits until somebody has processed it, also if nobody received yet, and names that one.
