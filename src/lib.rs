@@ -37,8 +37,9 @@ mod sync;
 mod sys;
 
 pub use channel::{
-    ChannelInfo, ChannelOptions, Copied, Dtype, Handled, Image, Key, Loan, Message, Messages, Observer, Outcome,
-    PixelFormat, Policy, Receiver, ReceiverInfo, Sender, SenderInfo, Tensor, TensorView, Ticket, Unsent, WaitSet,
+    Call, ChannelInfo, ChannelOptions, Client, Copied, Dtype, Handled, Image, Key, Loan, Message, Messages, Observer,
+    Outcome, PixelFormat, Policy, Receiver, ReceiverInfo, Request, Sender, SenderInfo, Server, ServiceOptions, Tensor,
+    TensorView, Ticket, Unsent, WaitSet,
 };
 pub use error::{Error, LockError, RecvError, SendError, TicketError, WaitError, Who};
 pub use inspect::{HeldLock, Listed, Space, held_locks, list, space};

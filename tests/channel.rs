@@ -40,7 +40,7 @@ fn numbers(receiver: &mut Receiver) -> Vec<u64> {
 fn messages_of_every_length_arrive_as_they_were_sent() {
     let dir = Dir::new();
     let (sender, mut receiver) = pair(&dir, &options());
-    for (number, len) in [0, 1, 7, 8, 95, 96, 97, 128, 999, 1000].into_iter().enumerate() {
+    for (number, len) in [0, 1, 7, 8, 87, 88, 89, 96, 128, 999, 1000].into_iter().enumerate() {
         let sent = bytes(number as u64, len);
         let mut loan = sender.loan(len).expect("a buffer");
         loan.copy_from_slice(&sent);

@@ -28,7 +28,7 @@ const TRUST: Duration = Duration::from_millis(10);
 /// A place among the receivers. The messages that it holds share it.
 #[derive(Debug)]
 pub(super) struct Reader {
-    memory: Memory,
+    memory: Arc<Memory>,
     index: usize,
     /// The claims in use, a bit each: what is in shared memory is for senders, and not believed here.
     claims: AtomicU64,
@@ -37,9 +37,17 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    fn new(memory: Memory) -> Result<(Self, Vec<Start>), Error> {
-        let (index, starts) = memory.attach_receiver()?;
-        Ok((Self { memory, index, claims: AtomicU64::new(0), clock: sys::clock_id() }, starts))
+    /// Begins to receive in a place that was taken; dropping it gives the place back.
+    fn new(memory: Arc<Memory>, index: usize) -> (Self, Vec<Start>) {
+        let starts = memory.attach_receiver(index);
+        (Self { memory, index, claims: AtomicU64::new(0), clock: sys::clock_id() }, starts)
+    }
+
+    /// How it ended, if nobody sends to it any more; a server waits for further clients.
+    fn ending(&self, proved: bool) -> Option<Ending> {
+        let geometry = self.memory.geometry();
+        let serves = geometry.policy == Policy::Service && self.index == 0;
+        if serves { None } else { self.memory.ending(geometry.lanes_of(self.index), proved) }
     }
 
     pub(super) fn memory(&self) -> &Memory {
@@ -122,7 +130,7 @@ impl Reader {
     fn has_message(&self, probe: bool) -> bool {
         let memory = &self.memory;
         let queue = memory.geometry().policy == Policy::Queue;
-        memory.lanes().any(|lane| {
+        memory.geometry().lanes_of(self.index).any(|lane| {
             let last = memory.last(lane);
             let cursor = memory.cursor(self.index, lane).load(Ordering::Relaxed);
             if !queue {
@@ -140,7 +148,7 @@ impl Reader {
 
     /// Whether a receive would not wait: there is something, or nothing will ever come, or it fails.
     pub(super) fn is_ready(&self, probe: bool) -> bool {
-        self.has_message(probe) || self.memory.ending(probe).is_some() || self.memory.attachment().check().is_err()
+        self.has_message(probe) || self.ending(probe).is_some() || self.memory.attachment().check().is_err()
     }
 }
 
@@ -346,11 +354,17 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     }
 
     fn start(object: Object) -> Result<Self, Error> {
-        let (reader, starts) = Reader::new(Memory::new(checked::<T>(object)?)?)?;
-        let lanes = starts.into_iter().enumerate();
-        let lanes =
-            lanes.map(|(lane, Start { cursor, joined })| Progress { lane, cursor, joined, missed: 0 }).collect();
-        Ok(Self { reader: Arc::new(reader), lanes, turn: 0, probed: Instant::now(), message: PhantomData })
+        let memory = Arc::new(Memory::new(checked::<T>(object)?)?);
+        let index = memory.take_place("receivers", memory.receivers())?;
+        Ok(Self::at(memory, index))
+    }
+
+    /// Receives in a place that was taken.
+    pub(super) fn at(memory: Arc<Memory>, index: usize) -> Self {
+        let (reader, starts) = Reader::new(memory, index);
+        let progress = |Start { lane, cursor, joined }| Progress { lane, cursor, joined, missed: 0 };
+        let lanes = starts.into_iter().map(progress).collect();
+        Self { reader: Arc::new(reader), lanes, turn: 0, probed: Instant::now(), message: PhantomData }
     }
 
     pub(super) fn reader(&self) -> &Arc<Reader> {
@@ -495,7 +509,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     pub fn wait_for_sender(&self, timeout: Option<Duration>) -> Result<(), RecvError> {
         let memory = self.memory();
         let start = Slices::new(timeout);
-        let there = |_| memory.ending(true).is_none().then_some(());
+        let there = |_| self.reader.ending(true).is_none().then_some(());
         let found = memory.wait(Event::Messages, timeout, there)?;
         found.ok_or_else(|| RecvError::TimedOut {
             channel: self.channel(),
@@ -507,7 +521,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     /// Who sends.
     #[must_use]
     pub fn senders(&self) -> Vec<SenderInfo> {
-        self.memory().sender_infos()
+        self.memory().sender_infos(self.memory().geometry().lanes_of(self.reader.index))
     }
 
     /// Who receives, this receiver included.
@@ -549,7 +563,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         if let Some(found) = look(self, probe) {
             return Some(found);
         }
-        let ending = self.memory().ending(probe)?;
+        let ending = self.reader.ending(probe)?;
         // What was sent before the end is to be seen by now.
         look(self, probe).or_else(|| self.is_finished().then(|| Err(self.ended(ending))))
     }

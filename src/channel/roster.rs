@@ -10,6 +10,7 @@ use super::queue::raise;
 use crate::error::{Error, Who};
 use crate::owner::OwnerId;
 use crate::prim::{self, AtomicU64, Ordering};
+use std::ops::Range;
 use std::time::Duration;
 
 /// In a receiver's word: it receives, so senders wait for it. Without it, it is about to come, or has closed and still
@@ -64,6 +65,7 @@ pub(super) fn latency_of(word: u64) -> Option<Duration> {
 /// Where a receiver starts in a lane.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Start {
+    pub(super) lane: usize,
     /// The first message it is to receive.
     pub(super) cursor: u64,
     /// The last message that was sent before it came: what it does not see up to here, it has not missed.
@@ -119,7 +121,17 @@ impl Memory {
     /// Becomes the sender of a lane that has none.
     pub(super) fn take_lane(&self) -> Result<usize, Error> {
         let free = self.lanes().find(|lane| self.occupy(self.sender(*lane)));
-        free.ok_or_else(|| self.no_room("senders", self.lanes().map(|lane| self.sender(lane))))
+        free.ok_or_else(|| self.no_lane("senders", self.lanes()))
+    }
+
+    /// Becomes the sender of this lane, if it has none.
+    pub(super) fn take_this_lane(&self, lane: usize) -> bool {
+        self.occupy(self.sender(lane))
+    }
+
+    /// The error for lanes that all have a sender.
+    pub(super) fn no_lane(&self, of: &'static str, lanes: Range<usize>) -> Error {
+        self.no_room(of, lanes.map(|lane| self.sender(lane)))
     }
 
     fn no_room<'a>(&self, of: &'static str, words: impl ExactSizeIterator<Item = &'a AtomicU64>) -> Error {
@@ -142,10 +154,10 @@ impl Memory {
         self.messages().notify();
     }
 
-    /// How it ended, if nobody sends any more. Whoever has not closed counts as alive unless that is to be `proved`.
-    pub(super) fn ending(&self, proved: bool) -> Option<Ending> {
+    /// How it ended, if nobody sends in these lanes any more. Whoever has not closed counts as alive unless that is to be `proved`.
+    pub(super) fn ending(&self, lanes: Range<usize>, proved: bool) -> Option<Ending> {
         let mut ending = Ending::Closed;
-        for lane in self.lanes() {
+        for lane in lanes {
             // ORDERING: Acquire pairs with the Release of `close_lane` and `leave_lane`: the last messages are seen.
             let word = self.sender(lane).load(Ordering::Acquire);
             let owner = OwnerId::in_word(word);
@@ -179,24 +191,28 @@ impl Memory {
         (self.oldest(last)..=last).find(|sequence| !processed(sequence)).unwrap_or(last + 1)
     }
 
-    /// Becomes a receiver. In every lane it is to see all that nobody has processed yet, if nothing may be lost, and else
-    /// what comes from now on.
-    pub(super) fn attach_receiver(&self) -> Result<(usize, Vec<Start>), Error> {
-        let index = self.receivers().find(|index| self.occupy(self.receiver(*index)));
-        let index =
-            index.ok_or_else(|| self.no_room("receivers", self.receivers().map(|index| self.receiver(index))))?;
+    /// Takes the place of a receiver, of these.
+    pub(super) fn take_place(&self, of: &'static str, places: Range<usize>) -> Result<usize, Error> {
+        let index = places.clone().find(|index| self.occupy(self.receiver(*index)));
+        index.ok_or_else(|| self.no_room(of, places.map(|index| self.receiver(index))))
+    }
+
+    /// Begins to receive, in a place that was taken. In every lane of its own it is to see all that nobody has processed
+    /// yet, if nothing may be lost, and else what comes from now on.
+    pub(super) fn attach_receiver(&self, index: usize) -> Vec<Start> {
         self.clear_claims(index);
         self.missed(index).store(0, Ordering::Relaxed);
         self.latency(index).store(0, Ordering::Relaxed);
-        let cursors: Vec<u64> = self.lanes().map(|lane| self.set_start(index, lane)).collect();
+        let lanes = self.geometry().lanes_of(index);
+        let cursors: Vec<u64> = lanes.clone().map(|lane| self.set_start(index, lane)).collect();
         // ORDERING: Release pairs with the Acquire in `is_let_go`: who waits for this receiver sees where it starts.
         self.receiver(index).store(self.me().word() | RECEIVES, Ordering::Release);
         // ORDERING: pairs with the fence in `notify`, which follows every message: a message that is not seen below was
         // sent by somebody who sees this receiver before it overwrites that message.
         prim::fence(Ordering::SeqCst);
         self.released().notify();
-        let starts = cursors.into_iter().zip(self.lanes());
-        Ok((index, starts.map(|(cursor, lane)| Start { cursor, joined: self.last(lane) }).collect()))
+        let starts = cursors.into_iter().zip(lanes);
+        starts.map(|(cursor, lane)| Start { lane, cursor, joined: self.last(lane) }).collect()
     }
 
     fn set_start(&self, index: usize, lane: usize) -> u64 {
@@ -204,6 +220,8 @@ impl Memory {
             Policy::Newest => self.last(lane) + 1,
             Policy::Lossless => self.first_unprocessed(lane),
             Policy::Queue => self.oldest(self.last(lane)),
+            Policy::Service if index == 0 => self.first_unprocessed(lane),
+            Policy::Service => self.forget_answers(lane),
         };
         self.cursor(index, lane).store(cursor, Ordering::Relaxed);
         let slots = self.geometry().slots;
@@ -212,6 +230,13 @@ impl Memory {
             self.outcome(index, lane, next).store(outcome_of(before, Done::Absent), Ordering::Relaxed);
         }
         cursor
+    }
+
+    /// Lets go of the answers to a client that is gone, for the next one to get its own.
+    fn forget_answers(&self, lane: usize) -> u64 {
+        let last = self.last(lane);
+        (self.oldest(last)..=last).for_each(|sequence| raise(self.task(lane, sequence), sequence));
+        last + 1
     }
 
     fn clear_claims(&self, index: usize) {
@@ -281,10 +306,12 @@ impl Memory {
         if self.task(lane, sequence).load(Ordering::Acquire) < sequence {
             return false;
         }
-        let waits = |(index, owner): (usize, OwnerId)| {
-            !owner.is_nobody() && self.outcome_of(index, lane, sequence).0 < sequence
+        let waits = |index: usize| {
+            // ORDERING: Acquire pairs with the Release in `attach_receiver`.
+            self.receiver(index).load(Ordering::Acquire) & RECEIVES != 0
+                && self.outcome_of(index, lane, sequence).0 < sequence
         };
-        !self.who_receives().enumerate().any(waits)
+        !self.geometry().readers(lane).any(waits)
     }
 
     /// The last message at a place of a window that a receiver has let go of, and what it did with it.
@@ -304,7 +331,7 @@ impl Memory {
     pub(super) fn slowest(&self, lane: usize, sequence: u64) -> Option<ReceiverInfo> {
         let waits = |index: &usize| self.outcome_of(*index, lane, sequence).0 < sequence;
         let receives = |index: &usize| self.receiver(*index).load(Ordering::Relaxed) & RECEIVES != 0;
-        let waiting = self.receivers().filter(|index| receives(index) && waits(index));
+        let waiting = self.geometry().readers(lane).filter(|index| receives(index) && waits(index));
         waiting.filter_map(|index| self.receiver_info(index)).max_by_key(|info| info.lag)
     }
 
@@ -315,7 +342,7 @@ impl Memory {
         let claims = 0..self.geometry().claims;
         Some(ReceiverInfo {
             who: self.who(owner),
-            lag: if queue { 0 } else { self.lanes().map(lag).fold(0, u64::saturating_add) },
+            lag: if queue { 0 } else { self.geometry().lanes_of(index).map(lag).fold(0, u64::saturating_add) },
             missed: self.missed(index).load(Ordering::Relaxed),
             latency: latency_of(self.latency(index).load(Ordering::Relaxed)),
             claims: claims.filter(|claim| self.claim(index, *claim).load(Ordering::Relaxed) != 0).count(),
@@ -326,14 +353,14 @@ impl Memory {
         self.receivers().filter_map(|index| self.receiver_info(index)).collect()
     }
 
-    pub(super) fn sender_infos(&self) -> Vec<SenderInfo> {
+    pub(super) fn sender_infos(&self, lanes: Range<usize>) -> Vec<SenderInfo> {
         let info = |lane| {
             let word = self.sender(lane);
             let owner = self.living(word).filter(|_| word.load(Ordering::Relaxed) & CLOSED == 0)?;
             let who = self.who(owner);
             Some(SenderInfo { who, lane, sent: self.last(lane) })
         };
-        self.lanes().filter_map(info).collect()
+        lanes.filter_map(info).collect()
     }
 }
 
