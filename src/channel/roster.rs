@@ -7,13 +7,17 @@ use super::Policy;
 use super::lane::Seen;
 use super::memory::Memory;
 use super::queue::raise;
+use super::wait::Event;
 use crate::error::{Error, Who};
 use crate::owner::OwnerId;
 use crate::prim::{self, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// In a receiver's word: it receives, so senders wait for it. Without it, it is about to come, or has closed and still
 /// holds messages.
 const RECEIVES: u64 = 1 << 31;
+/// How long a free place is looked for: somebody dead seems to live while a newcomer takes its slot of the table.
+const LOOK: Duration = Duration::from_millis(50);
 /// In a sender's word: it has closed; messages it had begun may still come.
 const CLOSED: u64 = 1 << 31;
 
@@ -110,8 +114,9 @@ impl Memory {
 
     /// Becomes the sender of a lane that has none.
     pub(super) fn take_lane(&self) -> Result<usize, Error> {
-        let free = self.lanes().find(|lane| self.occupy(self.sender(*lane)));
-        free.ok_or_else(|| self.no_room("senders", self.lanes().map(|lane| self.sender(lane))))
+        let free = || self.lanes().find(|lane| self.occupy(self.sender(*lane)));
+        let lane = self.wait(Event::Messages, Some(LOOK), |_| free()).ok().flatten();
+        lane.ok_or_else(|| self.no_room("senders", self.lanes().map(|lane| self.sender(lane))))
     }
 
     fn no_room<'a>(&self, of: &'static str, words: impl ExactSizeIterator<Item = &'a AtomicU64>) -> Error {
@@ -174,7 +179,8 @@ impl Memory {
     /// Becomes a receiver. In every lane it is to see all that nobody has processed yet, if nothing may be lost, and else
     /// what comes from now on.
     pub(super) fn attach_receiver(&self) -> Result<(usize, Vec<Start>), Error> {
-        let index = self.receivers().find(|index| self.occupy(self.receiver(*index)));
+        let free = || self.receivers().find(|index| self.occupy(self.receiver(*index)));
+        let index = self.wait(Event::Released, Some(LOOK), |_| free()).ok().flatten();
         let index =
             index.ok_or_else(|| self.no_room("receivers", self.receivers().map(|index| self.receiver(index))))?;
         self.clear_claims(index);
