@@ -7,6 +7,7 @@ use super::Policy;
 use super::lane::Seen;
 use super::memory::Memory;
 use super::queue::raise;
+use super::wait::Event;
 use crate::error::{Error, Who};
 use crate::owner::OwnerId;
 use crate::prim::{self, AtomicU64, Ordering};
@@ -16,6 +17,8 @@ use std::time::Duration;
 /// In a receiver's word: it receives, so senders wait for it. Without it, it is about to come, or has closed and still
 /// holds messages.
 pub(super) const RECEIVES: u64 = 1 << 31;
+/// How long a free place is looked for: somebody dead seems to live while a newcomer takes its slot of the table.
+const LOOK: Duration = Duration::from_millis(50);
 /// In a sender's word: it has closed; messages it had begun may still come.
 pub(super) const CLOSED: u64 = 1 << 31;
 
@@ -120,17 +123,40 @@ impl Memory {
 
     /// Becomes the sender of a lane that has none.
     pub(super) fn take_lane(&self) -> Result<usize, Error> {
-        let free = self.lanes().find(|lane| self.occupy(self.sender(*lane)));
-        free.ok_or_else(|| self.no_lane("senders", self.lanes()))
+        let free = || self.lanes().find(|lane| self.occupy(self.sender(*lane)));
+        self.find(Event::Messages, free).ok_or_else(|| self.no_lane("senders", self.lanes()))
     }
 
-    /// Becomes the sender of this lane, if it has none.
-    pub(super) fn take_this_lane(&self, lane: usize) -> bool {
-        self.occupy(self.sender(lane))
+    /// Becomes a client of a service: takes its lane for requests and its place for answers.
+    pub(super) fn take_client(&self) -> Result<usize, Error> {
+        let lanes = self.geometry().request_lanes();
+        let take = |client: &usize| {
+            if !self.occupy(self.sender(*client)) {
+                return false;
+            }
+            let taken = self.occupy(self.receiver(*client + 1));
+            if !taken {
+                // Whoever had the lane still holds answers.
+                self.leave(self.sender(*client));
+            }
+            taken
+        };
+        self.find(Event::Released, || lanes.clone().find(take)).ok_or_else(|| self.no_lane("clients", lanes))
+    }
+
+    /// Becomes the sender of a lane for answers; whoever had it goes or is dead.
+    pub(super) fn take_answer_lane(&self, lane: usize) -> Result<usize, Error> {
+        let free = || self.occupy(self.sender(lane)).then_some(lane);
+        self.find(Event::Messages, free).ok_or_else(|| self.no_lane("servers", lane..lane + 1))
+    }
+
+    /// Looks for something free for a moment.
+    fn find<R>(&self, on: Event, look: impl Fn() -> Option<R>) -> Option<R> {
+        self.wait(on, Some(LOOK), |_| look()).ok().flatten()
     }
 
     /// The error for lanes that all have a sender.
-    pub(super) fn no_lane(&self, of: &'static str, lanes: Range<usize>) -> Error {
+    fn no_lane(&self, of: &'static str, lanes: Range<usize>) -> Error {
         self.no_room(of, lanes.map(|lane| self.sender(lane)))
     }
 
@@ -154,7 +180,8 @@ impl Memory {
         self.messages().notify();
     }
 
-    /// How it ended, if nobody sends in these lanes any more. Whoever has not closed counts as alive unless that is to be `proved`.
+    /// How it ended, if nobody sends in these lanes any more. Whoever has not closed counts as alive unless that is to be
+    /// `proved`.
     pub(super) fn ending(&self, lanes: Range<usize>, proved: bool) -> Option<Ending> {
         let mut ending = Ending::Closed;
         for lane in lanes {
@@ -193,8 +220,8 @@ impl Memory {
 
     /// Takes the place of a receiver, of these.
     pub(super) fn take_place(&self, of: &'static str, places: Range<usize>) -> Result<usize, Error> {
-        let index = places.clone().find(|index| self.occupy(self.receiver(*index)));
-        index.ok_or_else(|| self.no_room(of, places.map(|index| self.receiver(index))))
+        let free = || places.clone().find(|index| self.occupy(self.receiver(*index)));
+        self.find(Event::Released, free).ok_or_else(|| self.no_room(of, places.map(|index| self.receiver(index))))
     }
 
     /// Begins to receive, in a place that was taken. In every lane of its own it is to see all that nobody has processed

@@ -196,14 +196,7 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Server<Q, A> {
         // The place is what makes it the server: the lanes for answers are had by whoever has that.
         let place = memory.take_place("servers", 0..1)?;
         let requests = Receiver::at(Arc::clone(&memory), place);
-        let writer = |lane| {
-            let taken = memory.take_this_lane(lane);
-            if taken {
-                Writer::new(Arc::clone(&memory), lane).map(Arc::new)
-            } else {
-                Err(memory.no_lane("servers", lane..lane + 1))
-            }
-        };
+        let writer = |lane| Writer::new(Arc::clone(&memory), memory.take_answer_lane(lane)?).map(Arc::new);
         let answers = memory.geometry().answer_lanes().map(writer).collect::<Result<Vec<_>, _>>()?;
         memory.messages().notify();
         Ok(Self { requests, answers, answer: PhantomData })
@@ -366,19 +359,11 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Client<Q, A> {
 
     fn start(object: Object) -> Result<Self, Error> {
         let memory = checked::<Q, A>(object)?;
-        for lane in memory.geometry().request_lanes() {
-            if !memory.take_this_lane(lane) {
-                continue;
-            }
-            let requests = Arc::new(Writer::new(Arc::clone(&memory), lane)?);
-            // Whoever had the lane may still hold answers: then its place is not free yet.
-            if let Ok(place) = memory.take_place("clients", lane + 1..lane + 2) {
-                let (first, early) = (memory.last(lane) + 1, BTreeMap::new());
-                let answers = Receiver::at(memory, place);
-                return Ok(Self { requests, answers, first, early, request: PhantomData });
-            }
-        }
-        Err(memory.no_lane("clients", memory.geometry().request_lanes()))
+        let client = memory.take_client()?;
+        let answers = Receiver::at(Arc::clone(&memory), client + 1);
+        let requests = Arc::new(Writer::new(Arc::clone(&memory), client)?);
+        let first = memory.last(client) + 1;
+        Ok(Self { requests, answers, first, early: BTreeMap::new(), request: PhantomData })
     }
 
     /// The name of the service.
