@@ -80,10 +80,15 @@ pub(super) fn let_go(word: &AtomicU64, sequence: u64, me: OwnerId, processed: bo
     }
 }
 
-/// Whether the message that a sender would overwrite has been processed.
-pub(super) fn is_done(word: &AtomicU64) -> bool {
+/// Whether message `sequence`, which a sender would overwrite, has been processed.
+pub(super) fn is_done(word: &AtomicU64, sequence: u64) -> bool {
     // ORDERING: Acquire pairs with the Release in `let_go`.
-    matches!(Task::from_word(word.load(Ordering::Acquire)), Task::Done { .. })
+    match Task::from_word(word.load(Ordering::Acquire)) {
+        Task::Done { .. } => true,
+        // A sender died between `offer` and the entry: what it was to overwrite had been processed.
+        Task::Available { number: offered, .. } => offered != number(sequence),
+        Task::Taken { .. } => false,
+    }
 }
 
 /// Makes a message available that is about to be sent.
@@ -130,11 +135,13 @@ mod tests {
         assert_eq!(take(&word, 5, b, alive), None, "somebody has it");
         assert_eq!(take(&word, 5, b, |owner| owner == a), Some(2), "who had it is dead");
         let_go(&word, 5, a, true);
-        assert!(!is_done(&word), "it is not his");
+        assert!(!is_done(&word, 5), "it is not his");
         let_go(&word, 5, b, false);
         assert_eq!(take(&word, 5, a, alive), Some(3));
         let_go(&word, 5, a, true);
-        assert!(is_done(&word));
+        assert!(is_done(&word, 5));
         assert_eq!(take(&word, 5, b, alive), None, "it was processed");
+        offer(&word, 7);
+        assert!(is_done(&word, 5) && !is_done(&word, 7), "who offered a later one may have died before it was sent");
     }
 }

@@ -524,10 +524,10 @@ impl<T: Shareable + ?Sized> Receiver<T> {
             || memory.lanes().all(|lane| {
                 let last = memory.last(lane);
                 (memory.oldest(last)..=last).all(|sequence| {
-                    match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
-                        Task::Done { .. } => true,
+                    let word = memory.task(lane, sequence);
+                    match Task::from_word(word.load(Ordering::Relaxed)) {
                         Task::Taken { by, .. } => by == memory.me(),
-                        Task::Available { .. } => false,
+                        _ => queue::is_done(word, sequence),
                     }
                 })
             })
