@@ -200,6 +200,22 @@ fn what_nobody_processed_is_kept_for_the_next_to_come() {
 }
 
 #[test]
+fn who_goes_back_loses_nothing_that_comes_after() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(4));
+    for number in 1..5 {
+        sender.send_copy(&[number]).expect("there is room");
+        drop(receiver.recv().expect("a message"));
+    }
+    receiver.rewind();
+    for number in 5..9 {
+        sender.send_copy(&[number]).expect("all before was let go");
+    }
+    assert_eq!(numbers(&mut receiver), [5, 6, 7, 8], "only what it had had already is overwritten");
+    assert_eq!(receiver.receivers()[0].missed, 0);
+}
+
+#[test]
 fn the_newest_overwrite_the_oldest_and_who_was_slow_learns_how_many() {
     let dir = Dir::new();
     let (sender, mut receiver) = pair(&dir, &options().slots(4).policy(Policy::Newest));

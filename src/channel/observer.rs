@@ -183,7 +183,7 @@ impl Observer {
         let is_used = |sequence: &u64| {
             let task = words.at(of.task(lane, *sequence));
             match of.policy {
-                Policy::Queue => !matches!(Task::from_word(task), Task::Done { .. }),
+                Policy::Queue => !Task::from_word(task).is_done(*sequence),
                 Policy::Lossless | Policy::Service if task < *sequence => true,
                 _ => of.readers(lane).any(|index| waits(*sequence, index)),
             }

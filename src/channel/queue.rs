@@ -40,6 +40,16 @@ impl Task {
         }
     }
 
+    /// Whether message `sequence` of this place has been processed.
+    pub(super) fn is_done(self, sequence: u64) -> bool {
+        match self {
+            Self::Done { .. } => true,
+            // A sender died between `offer` and the entry: what it was to overwrite had been processed.
+            Self::Available { number: offered, .. } => offered != number(sequence),
+            Self::Taken { .. } => false,
+        }
+    }
+
     pub(super) fn to_word(self) -> u64 {
         let name = |number: u64| number >> 16 << 32 | number & 0xffff;
         match self {
@@ -80,15 +90,10 @@ pub(super) fn let_go(word: &AtomicU64, sequence: u64, me: OwnerId, processed: bo
     }
 }
 
-/// Whether message `sequence` can be sent: the one that it overwrites has been processed. Then a predecessor may have
-/// offered this one already, and died before it was in its entry.
-pub(super) fn has_room(word: &AtomicU64, sequence: u64) -> bool {
+/// Whether message `sequence`, which a sender would overwrite, has been processed.
+pub(super) fn is_done(word: &AtomicU64, sequence: u64) -> bool {
     // ORDERING: Acquire pairs with the Release in `let_go`.
-    match Task::from_word(word.load(Ordering::Acquire)) {
-        Task::Done { .. } => true,
-        Task::Available { number: other, .. } => other == number(sequence),
-        Task::Taken { .. } => false,
-    }
+    Task::from_word(word.load(Ordering::Acquire)).is_done(sequence)
 }
 
 /// Makes a message available that is about to be sent.
@@ -135,14 +140,13 @@ mod tests {
         assert_eq!(take(&word, 5, b, alive), None, "somebody has it");
         assert_eq!(take(&word, 5, b, |owner| owner == a), Some(2), "who had it is dead");
         let_go(&word, 5, a, true);
-        assert!(!has_room(&word, 9), "it is not his");
+        assert!(!is_done(&word, 5), "it is not his");
         let_go(&word, 5, b, false);
         assert_eq!(take(&word, 5, a, alive), Some(3));
         let_go(&word, 5, a, true);
-        assert!(has_room(&word, 9));
+        assert!(is_done(&word, 5));
         assert_eq!(take(&word, 5, b, alive), None, "it was processed");
-        offer(&word, 9);
-        assert!(has_room(&word, 9), "whoever offered it has died before it was sent");
-        assert!(!has_room(&word, 13));
+        offer(&word, 7);
+        assert!(is_done(&word, 5) && !is_done(&word, 7), "who offered a later one may have died before it was sent");
     }
 }

@@ -190,10 +190,15 @@ impl Progress {
         reader.memory.released().notify();
     }
 
-    /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are.
+    /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are; or
+    /// with the oldest, if only what this receiver need not get is overwritten without its leave.
     fn fall_behind(&mut self, reader: &Reader, newest: u64) {
         let newest = newest.max(reader.memory.head(self.lane));
-        let next = newest.saturating_sub(reader.memory.geometry().slots / 2).max(self.cursor + 1);
+        let kept = match reader.memory.geometry().policy {
+            Policy::Newest => reader.memory.geometry().slots / 2,
+            _ => reader.memory.geometry().slots - 1,
+        };
+        let next = newest.saturating_sub(kept).max(self.cursor + 1);
         // What is older than this receiver it has not missed.
         let missed = next.saturating_sub(self.cursor.max(self.joined + 1));
         self.pass_over(reader, next);
@@ -583,11 +588,10 @@ impl<T: Shareable + ?Sized> Receiver<T> {
             || memory.lanes().all(|lane| {
                 let last = memory.last(lane);
                 (memory.oldest(last)..=last).all(|sequence| {
-                    match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
-                        Task::Done { .. } => true,
+                    let word = memory.task(lane, sequence);
+                    match Task::from_word(word.load(Ordering::Relaxed)) {
                         Task::Taken { by, .. } => by == memory.me(),
-                        // A later one was offered by a sender that died before it was in its entry.
-                        Task::Available { number, .. } => number != queue::number(sequence),
+                        _ => queue::is_done(word, sequence),
                     }
                 })
             })
