@@ -3,7 +3,6 @@
 use memlane::Who;
 use serde::Serialize;
 use std::fmt;
-
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -83,6 +82,11 @@ impl Once {
 /// Somebody by pid and name, or by `role` if that is not known.
 pub(crate) fn called(who: Option<Who>, role: &str) -> String {
     who.map_or(role.to_owned(), |who| who.to_string())
+}
+
+/// Several processes by pid and name.
+pub(crate) fn listed(who: &[Who]) -> String {
+    who.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A number of bytes, as people read it.
