@@ -100,16 +100,16 @@ pub(crate) struct Send {
     #[arg(long)]
     pub(crate) raw: bool,
     /// Wait for this many receivers before the first message
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(..=127))]
     pub(crate) receivers: u16,
     /// How many receivers there can be, each for two messages' memory [default: one more than --receivers]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=127))]
     pub(crate) room: Option<u16>,
     /// Who gets a message, and what happens when receivers are slow
     #[arg(long, value_enum, default_value_t = Policy::Lossless)]
     pub(crate) policy: Policy,
     /// How many messages the slowest receiver may be behind
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32768))]
     pub(crate) slots: u16,
     /// Send at most this many messages per second
     #[arg(long, value_name = "HZ", value_parser = rate)]
@@ -173,7 +173,7 @@ Examples:
 
 /// From messages per second to the time between two of them.
 fn rate(text: &str) -> Result<Duration, String> {
-    let hertz = text.parse::<f64>().ok().filter(|hertz| *hertz > 0.0);
+    let hertz = text.parse::<f64>().ok().filter(|hertz| *hertz > 0.0 && hertz.is_finite());
     let period = hertz.and_then(|hertz| Duration::try_from_secs_f64(1.0 / hertz).ok());
     period.ok_or_else(|| "a number of messages per second, like 30 or 0.5".into())
 }

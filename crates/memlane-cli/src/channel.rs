@@ -78,7 +78,7 @@ fn policy(wanted: &Send) -> memlane::Policy {
 }
 
 fn room(wanted: &Send) -> u16 {
-    wanted.room.unwrap_or(wanted.receivers.saturating_add(1)).max(wanted.receivers)
+    wanted.room.unwrap_or((wanted.receivers + 1).min(127)).max(wanted.receivers)
 }
 
 /// How the channel is to be: with as much room as one has that is to be taken over, if that is enough.

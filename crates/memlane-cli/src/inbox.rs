@@ -23,7 +23,7 @@ pub(crate) struct Inbox<'a, T: Shareable + ?Sized> {
 impl<'a, T: Shareable + ?Sized> Inbox<'a, T> {
     pub(crate) fn new(arguments: &'a Recv) -> Result<Self, Failure> {
         let name = Name::new(&arguments.name)?;
-        let waiting = Once::new(format!("waiting for `{}` (Ctrl-C ends)", counterpart(&name, arguments)));
+        let waiting = Once::new();
         Ok(Self { receiver: None, name, arguments, received: 0, greeted: false, alone: false, waiting })
     }
 
@@ -55,7 +55,10 @@ impl<'a, T: Shareable + ?Sized> Inbox<'a, T> {
             match result {
                 Ok(None) => (self.greeted, self.alone) = (true, false),
                 Ok(message) => return Ok(self.count(message)),
-                Err(RecvError::Closed { .. }) if self.greeted => return Ok(None),
+                // A sender that ends takes the name away first: if it is gone, that one was there when this one came.
+                Err(RecvError::Closed { .. }) if self.greeted || is_nameless(&self.name, receiver.id()) => {
+                    return Ok(None);
+                }
                 Err(RecvError::Closed { .. }) => self.alone = true,
                 Err(RecvError::SenderDied { sender, .. }) => {
                     let who = called(sender, "the sender");
@@ -123,7 +126,9 @@ impl<'a, T: Shareable + ?Sized> Inbox<'a, T> {
             return Ok(true);
         }
         match (senders, patience.is_over()) {
-            ([], false) => self.waiting.tell(),
+            ([], false) => {
+                self.waiting.tell(format_args!("waiting for `{}` (Ctrl-C ends)", counterpart(name, self.arguments)));
+            }
             (_, false) => {}
             ([], true) => {
                 let sender = counterpart(name, self.arguments);

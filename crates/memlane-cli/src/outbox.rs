@@ -13,6 +13,9 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+/// After so long it is said who keeps everybody waiting.
+const SLOW: Duration = Duration::from_secs(2);
+
 /// What is sent, for people.
 #[derive(Debug)]
 pub(crate) struct Item {
@@ -43,7 +46,10 @@ pub(crate) struct Outbox<'a, T: Shareable + ?Sized> {
     present: Vec<Who>,
     /// Whose deaths were told.
     mourned: Vec<Who>,
+    /// Says that nobody receives.
     waiting: Once,
+    /// Says who is slow.
+    slow: Once,
 }
 
 impl<'a, T: Shareable + ?Sized> Outbox<'a, T> {
@@ -51,9 +57,7 @@ impl<'a, T: Shareable + ?Sized> Outbox<'a, T> {
     pub(crate) fn open(arguments: &'a Send, max_message: u64) -> Result<Self, Failure> {
         let name = Name::new(&arguments.name)?;
         let Made { sender, added, kept } = make(&name, arguments, arguments.max_message.unwrap_or(0).max(max_message))?;
-        let raw = if arguments.raw { " --raw" } else { "" };
         let mut outbox = Self {
-            waiting: Once::new(format!("waiting for `memlane recv {name}{raw}` (Ctrl-C ends)")),
             sender,
             name,
             arguments,
@@ -63,6 +67,8 @@ impl<'a, T: Shareable + ?Sized> Outbox<'a, T> {
             due: Instant::now(),
             present: Vec::new(),
             mourned: Vec::new(),
+            waiting: Once::new(),
+            slow: Once::new(),
         };
         outbox.wait_for_receivers()?;
         Ok(outbox)
@@ -241,21 +247,20 @@ impl<'a, T: Shareable + ?Sized> Outbox<'a, T> {
         if missing.is_empty() && is_nameless(name, self.sender.id()) {
             return Err(Failure::failed(format!("'{name}' was removed, so nobody can come: send again")));
         }
-        match (missing, patience.is_over()) {
-            ([], false) => self.waiting.tell(),
-            (_, false) => {}
-            ([], true) => {
-                let raw = if self.arguments.raw { " --raw" } else { "" };
-                return Err(Failure::timed_out(format!(
-                    "nobody received from '{name}' in time: start `memlane recv {name}{raw}`"
-                )));
-            }
-            (who, true) => {
-                return Err(Failure::timed_out(format!(
-                    "{} has not processed '{file}' in time: look at that process, or wait longer",
-                    listed(who)
-                )));
-            }
+        let raw = if self.arguments.raw { " --raw" } else { "" };
+        let receiver = format!("`memlane recv {name}{raw}`");
+        let who = listed(missing);
+        if patience.is_over() {
+            return Err(Failure::timed_out(if missing.is_empty() {
+                format!("nobody received from '{name}' in time: start {receiver}")
+            } else {
+                format!("{who} has not processed '{file}' in time: look at that process, or wait longer")
+            }));
+        }
+        if missing.is_empty() {
+            self.waiting.tell(format_args!("waiting for {receiver} (Ctrl-C ends)"));
+        } else if patience.waited() > SLOW {
+            self.slow.tell(format_args!("waiting for {who} to process '{file}' (Ctrl-C ends)"));
         }
         Ok(())
     }

@@ -63,17 +63,17 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Something to be told once, and only to somebody who watches.
+/// Tells something once, and only to somebody who watches.
 #[derive(Debug)]
-pub(crate) struct Once(Option<String>);
+pub(crate) struct Once(bool);
 
 impl Once {
-    pub(crate) fn new(text: String) -> Self {
-        Self(std::io::stderr().is_terminal().then_some(text))
+    pub(crate) fn new() -> Self {
+        Self(std::io::stderr().is_terminal())
     }
 
-    pub(crate) fn tell(&mut self) {
-        if let Some(text) = self.0.take() {
+    pub(crate) fn tell(&mut self, text: impl fmt::Display) {
+        if std::mem::take(&mut self.0) {
             tell(text);
         }
     }

@@ -43,6 +43,10 @@ impl Patience {
         self.timeout.map_or(GLANCE, |timeout| timeout.saturating_sub(self.start.elapsed()).min(GLANCE))
     }
 
+    pub(crate) fn waited(self) -> Duration {
+        self.start.elapsed()
+    }
+
     pub(crate) fn is_over(self) -> bool {
         self.piece().is_zero()
     }

@@ -11,6 +11,10 @@ use std::time::Duration;
 /// As much as a pipe that has room takes at once without blocking (PIPE_BUF).
 const CHUNK: usize = 4096;
 
+/// No channel takes longer messages.
+const LONGEST: u64 = 1 << 40;
+const FORMAT: &str = "each message follows its length, which is eight bytes, the lowest first";
+
 /// A file that is waited for in pieces, so that Ctrl-C ends it.
 struct Interruptible(File);
 
@@ -85,17 +89,19 @@ impl Input {
         self.messages += 1;
         let mut len = [0; 8];
         self.fill(&mut len)?;
-        Ok(Some(u64::from_le_bytes(len)))
+        let len = u64::from_le_bytes(len);
+        if len > LONGEST {
+            return Err(Failure::failed(format!("{} cannot have {len} bytes: {FORMAT}", self.label())));
+        }
+        Ok(Some(len))
     }
 
     /// The bytes of the message.
     pub(crate) fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Failure> {
         self.from.read_exact(bytes).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => Failure::failed(format!(
-                "standard input ended in the midst of message {}: each is its length, eight bytes, the lowest first, \
-                 and its bytes",
-                self.messages
-            )),
+            ErrorKind::UnexpectedEof => {
+                Failure::failed(format!("standard input ended in the midst of message {}: {FORMAT}", self.messages))
+            }
             _ => unreadable(error),
         })
     }

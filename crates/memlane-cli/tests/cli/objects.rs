@@ -136,16 +136,7 @@ fn help_names_every_option() {
         ),
         (
             "recv",
-            &[
-                "<NAME>",
-                "[-]",
-                "--out <DIR>",
-                "--raw",
-                "--count <N>",
-                "--timeout <DURATION>",
-                "--json",
-                "eight bytes",
-            ],
+            &["<NAME>", "[-]", "--out <DIR>", "--raw", "--count <N>", "--timeout <DURATION>", "--json", "eight bytes"],
         ),
         ("ls", &["--json"]),
         ("rm", &["<NAME>", "--force"]),
