@@ -515,6 +515,7 @@ fn impossible_options_are_refused_with_what_would_fit() {
 #[test]
 fn images_and_tensors_say_what_they_are() {
     let dir = Dir::new();
+    assert_eq!(Image::size(u32::MAX, u32::MAX, PixelFormat::Rgba16), u64::MAX, "more than can be counted");
     let max = Image::size(5, 4, PixelFormat::Rgb8);
     let sender = Sender::<Image>::create(dir.name("image"), &ChannelOptions::new().max_message(max)).expect("fresh");
     let mut receiver = Receiver::<Image>::open(dir.name("image")).expect("it is there");

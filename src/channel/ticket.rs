@@ -58,12 +58,11 @@ impl Ticket {
         self.sent.sequence
     }
 
-    /// The same message, asked of those who live and receive now: of the successors, when those it was sent to have died.
+    /// The same message, asked of those who receive now, or died at it: of the successors, when those it was sent to have
+    /// died.
     #[must_use]
     pub fn renewed(&self) -> Self {
-        let memory = self.writer.memory();
-        let living = |owner| if memory.attachment().is_dead(owner) { OwnerId::NOBODY } else { owner };
-        let receivers = memory.who_receives().map(living).collect();
+        let receivers = self.writer.memory().who_receives().collect();
         Self { writer: Arc::clone(&self.writer), sent: Sent { sequence: self.sent.sequence, receivers } }
     }
 

@@ -1,12 +1,16 @@
 //! The `memlane` command.
 
 mod args;
+mod channel;
 mod commands;
 mod failure;
-mod handoff;
+mod inbox;
+mod numbers;
+mod outbox;
 mod picture;
 mod report;
 mod stop;
+mod stream;
 
 use args::{Arguments, Command};
 use clap::{CommandFactory, Parser};
