@@ -565,8 +565,12 @@ impl<T: Shareable + ?Sized> Receiver<T> {
             return Some(found);
         }
         let ending = self.reader.ending(probe)?;
-        // What was sent before the end is to be seen by now.
-        look(self, probe).or_else(|| self.is_finished().then(|| Err(self.ended(ending))))
+        // What was sent before the end is to be seen by now. Asked once more: a sender may have come into a lane that was
+        // looked at before another one left its own.
+        look(self, probe).or_else(|| {
+            let ended = self.is_finished() && self.reader.ending(probe).is_some();
+            ended.then(|| Err(self.ended(ending)))
+        })
     }
 
     fn ended(&self, ending: Ending) -> RecvError {
