@@ -549,3 +549,15 @@ fn what_was_received_outlives_the_receiver_and_goes_to_other_threads() {
     assert!(checked.join().expect("no panic"));
     assert!(sender.receivers().is_empty());
 }
+
+#[test]
+fn sizes_that_cannot_be_counted_are_too_large() {
+    let dir = Dir::new();
+    assert_eq!(Image::size(u32::MAX, u32::MAX, PixelFormat::Rgba16), u64::MAX);
+    let sender = Sender::<Tensor>::create(dir.name("tensor"), &options()).expect("fresh");
+    for shape in [[0, u64::MAX, 2], [u64::MAX, 2, 0]] {
+        assert!(matches!(sender.loan_tensor(&shape, Dtype::U8), Err(SendError::TooLarge { .. })), "{shape:?}");
+    }
+    let empty = sender.loan_tensor(&[3, 0, 2], Dtype::F32).expect("nothing has room");
+    assert!(empty.view().is_some_and(|view| view.data.is_empty()));
+}
