@@ -551,6 +551,30 @@ fn what_was_received_outlives_the_receiver_and_goes_to_other_threads() {
 }
 
 #[test]
+fn who_processed_a_message_of_a_queue_is_named_although_it_has_closed() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(4).policy(Policy::Queue));
+    let ticket = sender.send_copy(&[1]).expect("there is room");
+    drop(receiver.recv().expect("a message"));
+    drop(receiver);
+    let _other = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    let handled = ticket.wait(NOW).expect("it was processed");
+    assert_eq!(handled.len(), 1);
+    assert_eq!((&handled[0].who, handled[0].outcome), (&None, Outcome::Processed));
+}
+
+#[test]
+fn what_was_overwritten_unseen_does_not_count_as_processed() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(1).policy(Policy::Newest));
+    let first = sender.send_copy(&[1]).expect("never waits");
+    let second = sender.send_copy(&[2]).expect("never waits");
+    assert_eq!(numbers(&mut receiver), [2]);
+    assert!(second.is_processed() && !first.is_processed());
+    assert!(matches!(first.wait_processed(None), Err(TicketError::TimedOut { .. })), "nobody will ever know");
+}
+
+#[test]
 fn sizes_that_cannot_be_counted_are_too_large() {
     let dir = Dir::new();
     assert_eq!(Image::size(u32::MAX, u32::MAX, PixelFormat::Rgba16), u64::MAX);

@@ -73,8 +73,7 @@ impl Reader {
         loop {
             let claim = u64::from(used.trailing_ones());
             if claim >= limit {
-                let channel = self.memory.attachment().name();
-                return Err(RecvError::ClaimsInUse { channel, limit: limit as usize });
+                return Err(self.no_claim(reserved));
             }
             // ORDERING: Acquire pairs with the Release in `let_go`: the word of the claim is 0 before it is written anew.
             match self.claims.compare_exchange_weak(used, used | 1 << claim, Ordering::Acquire, Ordering::Relaxed) {
@@ -82,6 +81,11 @@ impl Reader {
                 Err(now) => used = now,
             }
         }
+    }
+
+    fn no_claim(&self, reserved: bool) -> RecvError {
+        let limit = (self.memory.geometry().claims - u64::from(!reserved)) as usize;
+        RecvError::ClaimsInUse { channel: self.memory.attachment().name(), limit }
     }
 
     /// Whether there is a claim that is not in use.
@@ -97,7 +101,8 @@ impl Reader {
     /// Lets go of a message, and says what was done with it.
     ///
     /// In this order, because a death may come between any two: a message that was processed is known to be, then its
-    /// sender need not wait for it, then its buffer can be used again.
+    /// sender need not wait for it, then its buffer can be used again. In a queue it is said first who did it: its ticket
+    /// asks for that as soon as it is done.
     pub(super) fn let_go(&self, lane: usize, sequence: u64, done: Done, claim: Option<u64>) {
         let memory = &self.memory;
         // In a forked child everything is its parent's.
@@ -107,12 +112,13 @@ impl Reader {
         let queue = memory.geometry().policy == Policy::Queue;
         if done != Done::Absent {
             let task = memory.task(lane, sequence);
-            match done {
-                _ if queue => queue::let_go(task, sequence, memory.me(), done == Done::Processed),
-                Done::Processed => queue::raise(task, sequence),
-                _ => {}
+            if done == Done::Processed && !queue {
+                queue::raise(task, sequence);
             }
             memory.set_outcome(self.index, lane, sequence, done);
+            if queue {
+                queue::let_go(task, sequence, memory.me(), done == Done::Processed);
+            }
         }
         if let Some(claim) = claim {
             lane::give_back(memory.claim(self.index, claim));
@@ -138,11 +144,8 @@ impl Reader {
                 return last >= cursor;
             }
             (cursor.max(memory.oldest(last))..=last).any(|sequence| {
-                match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
-                    Task::Available { number, .. } => number == queue::number(sequence),
-                    Task::Taken { by, .. } => probe && memory.attachment().is_dead(by),
-                    Task::Done { .. } => false,
-                }
+                let task = Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed));
+                task.to_take(sequence, |by| probe && memory.attachment().is_dead(by)).is_some()
             })
         })
     }
@@ -266,13 +269,13 @@ impl Progress {
                 continue;
             }
             all_done = false;
-            if !reader.has_claim() {
-                match task {
-                    Task::Available { .. } => drop(reader.take_claim(false)?),
-                    _ => continue,
-                }
-            }
             let is_dead = |owner| probe && memory.attachment().is_dead(owner);
+            if task.to_take(sequence, is_dead).is_none() {
+                continue;
+            }
+            if !reader.has_claim() {
+                return Err(reader.no_claim(false));
+            }
             if let Some(deliveries) = queue::take(word, sequence, memory.me(), is_dead) {
                 return self.hold_shared(reader, sequence, deliveries).map(Some);
             }
@@ -290,11 +293,16 @@ impl Progress {
         let (memory, lane) = (&reader.memory, self.lane);
         let entry = memory.entry(lane, sequence);
         // The place may have gone on to a later message before it was taken: what is there now stays.
-        let sequence = entry.sequence();
+        let there = entry.sequence();
+        let is_of_this_place = memory.geometry().position(there) == memory.geometry().position(sequence);
+        let sequence = if is_of_this_place { there } else { sequence };
+        let found = entry.content(sequence).map(|content| {
+            let deliveries = Some(deliveries);
+            Found { lane, sequence, content, missed: 0, deliveries }
+        });
+        let held = found.map_or(Ok(None), |found| Message::hold(reader, &found, false));
         let corrupt = || RecvError::Corrupt { channel: memory.attachment().name(), lane, sequence };
-        let content = entry.content(sequence).ok_or_else(corrupt)?;
-        let found = Found { lane, sequence, content, missed: 0, deliveries: Some(deliveries) };
-        let held = Message::hold(reader, &found, false).and_then(|message| message.ok_or_else(corrupt));
+        let held = held.and_then(|message| message.ok_or_else(corrupt));
         if held.is_err() {
             // Nobody can make anything of it.
             reader.let_go(lane, sequence, Done::Processed, None);
@@ -594,10 +602,8 @@ impl<T: Shareable + ?Sized> Receiver<T> {
                 let last = memory.last(lane);
                 (memory.oldest(last)..=last).all(|sequence| {
                     match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
-                        Task::Done { .. } => true,
                         Task::Taken { by, .. } => by == memory.me(),
-                        // A later one was offered by a sender that died before it was in its entry.
-                        Task::Available { number, .. } => number != queue::number(sequence),
+                        task => task.is_over(sequence),
                     }
                 })
             })
