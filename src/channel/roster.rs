@@ -261,37 +261,42 @@ impl Memory {
         self.released().notify();
     }
 
-    /// Takes receivers out that are dead, and counts those that receive.
-    pub(super) fn sweep(&self) -> Present {
+    /// Says of those in these places who receive and are dead that they do not any more, and counts the others. What they
+    /// claimed stays claimed until somebody else has the place: there are buffers enough, and so the place itself is never
+    /// occupied here.
+    pub(super) fn sweep(&self, places: Range<usize>) -> Present {
         let mut present = Present { living: 0, died: None };
-        for index in self.receivers() {
-            let word = self.receiver(index);
-            // ORDERING: as in `occupy`.
-            let seen = word.load(Ordering::Acquire);
-            let owner = OwnerId::in_word(seen);
+        for index in places {
+            let owner = self.receives(index);
             if owner.is_nobody() {
                 continue;
             }
             if !self.attachment().is_dead(owner) {
-                present.living += usize::from(seen & RECEIVES != 0);
+                present.living += 1;
                 continue;
             }
             present.died = self.who(owner).or(present.died);
-            if self.occupy(word) {
-                self.clear_claims(index);
-                self.leave(word);
-            }
+            let (receives, dead) = (owner.word() | RECEIVES, owner.word());
+            // It fails if somebody else has done it, or has the place by now. Nothing is published by it.
+            let _ = self.receiver(index).compare_exchange(receives, dead, Ordering::Relaxed, Ordering::Relaxed);
         }
         present
     }
 
+    /// How many receive in these places, dead or alive.
+    pub(super) fn count_receivers(&self, places: Range<usize>) -> usize {
+        places.filter(|index| !self.receives(*index).is_nobody()).count()
+    }
+
     /// Who receives in each place, dead or alive; `NOBODY` where nobody does.
     pub(super) fn who_receives(&self) -> impl Iterator<Item = OwnerId> + '_ {
-        self.receivers().map(|index| {
-            // ORDERING: Acquire pairs with the Release in `attach_receiver`.
-            let word = self.receiver(index).load(Ordering::Acquire);
-            if word & RECEIVES != 0 { OwnerId::in_word(word) } else { OwnerId::NOBODY }
-        })
+        self.receivers().map(|index| self.receives(index))
+    }
+
+    fn receives(&self, index: usize) -> OwnerId {
+        // ORDERING: Acquire pairs with the Release in `attach_receiver`.
+        let word = self.receiver(index).load(Ordering::Acquire);
+        if word & RECEIVES != 0 { OwnerId::in_word(word) } else { OwnerId::NOBODY }
     }
 
     /// Who is in place `index`.
