@@ -194,10 +194,16 @@ impl Progress {
         reader.memory.released().notify();
     }
 
-    /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are.
-    fn fall_behind(&mut self, reader: &Reader, newest: u64) {
-        let newest = newest.max(reader.memory.head(self.lane));
-        let next = newest.saturating_sub(reader.memory.geometry().slots / 2).max(self.cursor + 1);
+    /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are; where
+    /// nothing may be lost, with the oldest, because none is overwritten any more that this receiver has not let go of.
+    fn fall_behind(&mut self, reader: &Reader) {
+        // What is in an entry is not believed: a number from there could be the last that can be counted.
+        let head = reader.memory.head(self.lane);
+        let next = match reader.memory.geometry().policy {
+            Policy::Newest => head.saturating_sub(reader.memory.geometry().slots / 2),
+            _ => reader.memory.oldest(head),
+        };
+        let next = next.max(self.cursor + 1);
         // What is older than this receiver it has not missed.
         let missed = next.saturating_sub(self.cursor.max(self.joined + 1));
         self.pass_over(reader, next);
@@ -207,44 +213,51 @@ impl Progress {
     }
 
     /// Receives the next message, if everybody gets all.
-    fn take_next<T: Shareable + ?Sized>(
-        &mut self,
-        reader: &Arc<Reader>,
-        reserved: bool,
-    ) -> Result<Option<Message<T>>, RecvError> {
+    fn take_next<T: Shareable + ?Sized>(&mut self, reader: &Arc<Reader>) -> Result<Option<Message<T>>, RecvError> {
         let (memory, lane) = (&reader.memory, self.lane);
         for _ in 0..TRIES {
             let sequence = self.cursor;
             let entry = memory.entry(lane, sequence);
             match entry.look(sequence) {
-                Seen::There => {}
-                Seen::Later(later) => {
-                    self.fall_behind(reader, later);
-                    continue;
+                Seen::There => {
+                    if let Some(message) = self.take(reader, sequence, false)? {
+                        return Ok(Some(message));
+                    }
                 }
+                Seen::Later => self.fall_behind(reader),
                 // Empty, although it was sent: it is being overwritten.
                 Seen::NotThere if memory.head(lane) >= sequence && entry.look(sequence) == Seen::NotThere => {
-                    self.fall_behind(reader, sequence);
-                    continue;
+                    self.fall_behind(reader);
                 }
                 Seen::NotThere => return Ok(None),
             }
-            let Some(content) = entry.content(sequence) else { continue };
-            let found = Found { lane, sequence, content, missed: self.missed, deliveries: None };
-            let message = match Message::hold(reader, &found, reserved) {
-                Ok(None) => continue,
-                Err(RecvError::Corrupt { .. }) if entry.look(sequence) != Seen::There => continue,
-                Err(error @ RecvError::Corrupt { .. }) => {
-                    self.pass_over(reader, sequence + 1);
-                    return Err(error);
-                }
-                result => result?,
-            };
-            self.missed = 0;
-            self.advance(reader, sequence + 1);
-            return Ok(message);
         }
         Ok(None)
+    }
+
+    /// Receives message `sequence`, which was seen in its entry, and passes over those before it; `None` if it was
+    /// overwritten meanwhile. If it cannot be held, nothing is passed over.
+    fn take<T: Shareable + ?Sized>(
+        &mut self,
+        reader: &Arc<Reader>,
+        sequence: u64,
+        reserved: bool,
+    ) -> Result<Option<Message<T>>, RecvError> {
+        let Some(content) = reader.memory.entry(self.lane, sequence).content(sequence) else { return Ok(None) };
+        let found = Found { lane: self.lane, sequence, content, missed: self.missed, deliveries: None };
+        match Message::hold(reader, &found, reserved) {
+            Err(error @ RecvError::Corrupt { .. }) => {
+                self.pass_over(reader, sequence + 1);
+                Err(error)
+            }
+            Ok(Some(message)) => {
+                self.pass_over(reader, sequence);
+                self.missed = 0;
+                self.advance(reader, sequence + 1);
+                Ok(Some(message))
+            }
+            not_held => not_held,
+        }
     }
 
     /// Receives a message, if they are shared out.
@@ -466,30 +479,27 @@ impl<T: Shareable + ?Sized> Receiver<T> {
             return self.try_recv();
         }
         for _ in 0..TRIES {
-            let Some(lane) = self.newest_lane() else { break };
-            for progress in &mut self.lanes {
-                let last = self.reader.memory.last(progress.lane);
-                progress.pass_over(&self.reader, if progress.lane == lane { last } else { last + 1 });
-            }
-            if let Some(message) = self.lanes[lane].take_next(&self.reader, true)? {
+            let Some((newest, sequence)) = self.newest() else { break };
+            if let Some(message) = self.lanes[newest].take(&self.reader, sequence, true)? {
+                for progress in self.lanes.iter_mut().filter(|progress| progress.lane != newest) {
+                    progress.pass_over(&self.reader, self.reader.memory.last(progress.lane) + 1);
+                }
                 return Ok(Some(message));
             }
         }
         self.try_recv()
     }
 
-    /// The lane with the message that was sent last, of those that have any to receive.
-    fn newest_lane(&self) -> Option<usize> {
+    /// The message that was sent last, of those that this receiver has not received, and its lane.
+    fn newest(&self) -> Option<(usize, u64)> {
         let memory = self.memory();
-        let stamp = |lane: &usize| {
-            let last = memory.last(*lane);
-            (last >= self.lanes[*lane].cursor).then(|| memory.entry(*lane, last).content(last)).flatten()
+        let last = |lane| {
+            let last = memory.last(lane);
+            let entry = memory.entry(lane, last);
+            let is_new = last >= self.lanes[lane].cursor && entry.look(last) == Seen::There;
+            is_new.then(|| Some((lane, last, entry.content(last)?.stamp))).flatten()
         };
-        memory
-            .lanes()
-            .filter_map(|lane| Some((lane, stamp(&lane)?.stamp)))
-            .max_by_key(|(_, stamp)| *stamp)
-            .map(|(lane, _)| lane)
+        memory.lanes().filter_map(last).max_by_key(|(.., stamp)| *stamp).map(|(lane, last, _)| (lane, last))
     }
 
     /// Waits until there is something to receive, at most for `timeout` (for ever if `None`), and receives nothing.
@@ -616,7 +626,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         for offset in 0..count {
             let lane = (self.turn + offset) % count;
             let (progress, reader) = (&mut self.lanes[lane], &self.reader);
-            let message = if queue { progress.take_shared(reader, probe) } else { progress.take_next(reader, false) };
+            let message = if queue { progress.take_shared(reader, probe) } else { progress.take_next(reader) };
             if let Some(message) = message? {
                 self.reader.note_latency(&message);
                 self.turn = (lane + 1) % count;

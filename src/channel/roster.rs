@@ -19,14 +19,15 @@ pub(super) const RECEIVES: u64 = 1 << 31;
 /// In a sender's word: it has closed; messages it had begun may still come.
 pub(super) const CLOSED: u64 = 1 << 31;
 
-/// What a receiver did with a message: the lowest two bits of an outcome, the rest is the message's number.
+/// What a receiver did with a message: the lowest two bits of an outcome, the rest is the message's number. If it has had
+/// the message several times (see `rewind`), the most that it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Done {
     /// It was not there yet when the message was sent.
     Absent = 0,
-    Processed = 1,
+    Skipped = 1,
     GaveBack = 2,
-    Skipped = 3,
+    Processed = 3,
 }
 
 /// A sender of a channel, as [`Sender::senders`](crate::Sender::senders) lists it.
@@ -305,25 +306,26 @@ impl Memory {
         OwnerId::in_word(self.receiver(index).load(Ordering::Acquire))
     }
 
-    /// Whether everybody who waits for a message has let go of it, and somebody has processed it.
+    /// Whether everybody who waits for a message has let go of it, and somebody has processed it, or does not want it and
+    /// still receives.
     pub(super) fn is_let_go(&self, lane: usize, sequence: u64) -> bool {
         // ORDERING: Acquire pairs with the Release in `raise`.
-        if self.task(lane, sequence).load(Ordering::Acquire) < sequence {
-            return false;
+        let mut released = self.task(lane, sequence).load(Ordering::Acquire) >= sequence;
+        for index in self.geometry().readers(lane).filter(|index| !self.receives(*index).is_nobody()) {
+            let (last, done) = self.outcome_of(index, lane, sequence);
+            if last < sequence {
+                return false;
+            }
+            released |= last == sequence && done == Done::Skipped;
         }
-        let waits = |index: usize| {
-            // ORDERING: Acquire pairs with the Release in `attach_receiver`.
-            self.receiver(index).load(Ordering::Acquire) & RECEIVES != 0
-                && self.outcome_of(index, lane, sequence).0 < sequence
-        };
-        !self.geometry().readers(lane).any(waits)
+        released
     }
 
     /// The last message at a place of a window that a receiver has let go of, and what it did with it.
     pub(super) fn outcome_of(&self, index: usize, lane: usize, sequence: u64) -> (u64, Done) {
         // ORDERING: Acquire pairs with the Release in `raise`, and with that of `attach_receiver`.
         let word = self.outcome(index, lane, sequence).load(Ordering::Acquire);
-        let done = [Done::Absent, Done::Processed, Done::GaveBack, Done::Skipped][(word & 3) as usize];
+        let done = [Done::Absent, Done::Skipped, Done::GaveBack, Done::Processed][(word & 3) as usize];
         (word >> 2, done)
     }
 
@@ -369,6 +371,6 @@ impl Memory {
     }
 }
 
-fn outcome_of(sequence: u64, done: Done) -> u64 {
+pub(super) fn outcome_of(sequence: u64, done: Done) -> u64 {
     sequence << 2 | done as u64
 }
