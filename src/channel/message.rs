@@ -117,6 +117,8 @@ impl<T: Shareable + ?Sized> Loan<T> {
 
     fn take_buffer(writer: &Arc<Writer>) -> Result<Buffer, SendError> {
         let memory = writer.memory();
+        // In a forked child the buffers are its parent's.
+        memory.attachment().check()?;
         let in_use =
             || SendError::LoansInUse { channel: memory.attachment().name(), limit: memory.geometry().loans as usize };
         let number = writer.take_buffer().ok_or_else(in_use)?;
@@ -231,8 +233,10 @@ impl<T: Shareable + ?Sized> DerefMut for Loan<T> {
 
 impl<T: Shareable + ?Sized> Drop for Loan<T> {
     fn drop(&mut self) {
+        // A forked child has nothing to give back, and a lock that may be held for ever.
         if let Bytes::Buffer(buffer) = &self.bytes
             && !self.sent
+            && !self.writer.memory().attachment().is_forked()
         {
             self.writer.put_back(buffer.number);
         }

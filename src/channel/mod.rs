@@ -141,8 +141,8 @@ impl ChannelOptions {
         self
     }
 
-    /// How many messages a receiver can hold at a time (2 by default, at most 62), small ones not counted; one more is
-    /// kept for [`Receiver::latest`].
+    /// How many messages a receiver can hold at a time (2 by default, at most 62), small ones counted in a queue only; one more
+    /// is kept for [`Receiver::latest`].
     #[must_use]
     pub fn claims(mut self, claims: u16) -> Self {
         self.claims = claims;

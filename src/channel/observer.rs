@@ -5,7 +5,7 @@ use super::lane::Place;
 use super::memory::{Entry, LaneHeader, SMALL};
 use super::message::METADATA;
 use super::queue::Task;
-use super::roster::{CLOSED, RECEIVES, ReceiverInfo, SenderInfo, latency_of};
+use super::roster::{CLOSED, Done, RECEIVES, ReceiverInfo, SenderInfo, latency_of, outcome_of};
 use super::{Policy, check_kind};
 use crate::error::{Error, Who, shown};
 use crate::object::{Directory, Found, Name, ToName};
@@ -177,15 +177,20 @@ impl Observer {
     /// How many messages of a lane are not let go yet.
     fn used(&self, words: &Words, lane: usize, sent: u64) -> u64 {
         let of = &self.geometry;
-        let waits = |sequence: u64, index: usize| {
-            words.at(of.receiver(index)) & RECEIVES != 0 && words.at(of.outcome(index, lane, sequence)) >> 2 < sequence
-        };
         let is_used = |sequence: &u64| {
             let task = words.at(of.task(lane, *sequence));
+            let outcomes = of.readers(lane).filter(|index| words.at(of.receiver(*index)) & RECEIVES != 0);
+            let mut outcomes = outcomes.map(|index| words.at(of.outcome(index, lane, *sequence)));
+            let mut released = of.policy == Policy::Newest || task >= *sequence;
             match of.policy {
-                Policy::Queue => !Task::from_word(task).is_done(*sequence),
-                Policy::Lossless | Policy::Service if task < *sequence => true,
-                _ => of.readers(lane).any(|index| waits(*sequence, index)),
+                Policy::Queue => !Task::from_word(task).is_over(*sequence),
+                // As in `is_let_go`.
+                _ => {
+                    outcomes.any(|word| {
+                        released |= word == outcome_of(*sequence, Done::Skipped);
+                        word >> 2 < *sequence
+                    }) || !released
+                }
             }
         };
         (of.oldest(sent)..=sent).filter(is_used).count() as u64

@@ -202,7 +202,11 @@ impl<T: Shareable + ?Sized> Sender<T> {
     pub fn wait_for_receivers(&self, count: usize, timeout: Option<Duration>) -> Result<(), SendError> {
         let memory = self.memory();
         let start = Slices::new(timeout);
-        let there = |_| (memory.sweep().living >= count).then_some(());
+        // Who has died is asked only if there seem to be enough.
+        let there = |_| {
+            let enough = memory.count_receivers(memory.receivers()) >= count;
+            (enough && memory.sweep(memory.receivers()).living >= count).then_some(())
+        };
         let found = memory.wait(Event::Released, timeout, there)?;
         found.ok_or_else(|| SendError::TooFew {
             channel: memory.attachment().name(),
@@ -402,21 +406,17 @@ impl Writer {
     ) -> Result<MutexGuard<'a, State>, SendError> {
         let memory = self.memory();
         let start = Slices::new(timeout);
-        // The dead hold nobody up.
-        let present = memory.sweep();
-        let mut had = present.living > 0;
-        let mut gone = (!had && present.died.is_some()).then_some(present.died);
+        let readers = memory.geometry().readers(self.lane());
+        let mut had = memory.count_receivers(readers.clone()) > 0;
         let found = memory.wait(Event::Released, timeout, |probe| {
-            let found = room().map(Ok).or_else(|| gone.take().map(Err));
-            if found.is_some() || !probe {
-                return found;
+            if !probe {
+                return room().map(Ok);
             }
-            let present = memory.sweep();
-            if present.living == 0 && (had || present.died.is_some()) {
-                return room().map(Ok).or(Some(Err(present.died)));
-            }
+            // The dead hold nobody up.
+            let present = memory.sweep(readers.clone());
+            let gone = present.living == 0 && (had || present.died.is_some());
             had = present.living > 0;
-            room().map(Ok)
+            room().map(Ok).or(gone.then_some(Err(present.died)))
         })?;
         match found {
             Some(Ok(state)) => Ok(state),

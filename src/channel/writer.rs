@@ -6,7 +6,7 @@ use super::memory::Memory;
 use super::queue;
 use crate::error::Error;
 use crate::owner::OwnerId;
-use crate::prim::Ordering;
+use crate::prim::{self, Ordering};
 use crate::sys;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -112,6 +112,9 @@ impl Writer {
             Policy::Lossless | Policy::Service => {
                 // As far as can be seen, not one at a time: the receivers' words are in their caches.
                 if state.let_go < overwritten {
+                    // ORDERING: pairs with the fence in `attach_receiver`: a receiver that is not seen now sees all that was
+                    // sent so far, by predecessors too, as sent before it came.
+                    prim::fence(Ordering::SeqCst);
                     while state.let_go + 1 < state.next && self.memory.is_let_go(self.lane, state.let_go + 1) {
                         state.let_go += 1;
                     }
