@@ -147,10 +147,16 @@ impl Progress {
         reader.memory.released().notify();
     }
 
-    /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are.
+    /// Messages were overwritten: goes on with the oldest that is kept, or, where that may be overwritten any time, in the
+    /// middle, to have some time before it is.
     fn fall_behind(&mut self, reader: &Reader, newest: u64) {
-        let newest = newest.max(reader.memory.head(self.lane));
-        let next = newest.saturating_sub(reader.memory.geometry().slots / 2).max(self.cursor + 1);
+        let (memory, geometry) = (&reader.memory, reader.memory.geometry());
+        let newest = newest.max(memory.head(self.lane));
+        let next = match geometry.policy {
+            Policy::Newest => newest.saturating_sub(geometry.slots / 2),
+            _ => memory.oldest(newest),
+        };
+        let next = next.max(self.cursor + 1);
         // What is older than this receiver it has not missed.
         let missed = next.saturating_sub(self.cursor.max(self.joined + 1));
         self.pass_over(reader, next);
