@@ -31,6 +31,7 @@ fn child() {
     match role.as_str() {
         "send" => send(&shape, number(1), number(2)),
         "receive" => receive(&shape, number(1)),
+        "receive all" => receive_all(&shape),
         "share" => share(&shape, number(1)),
         "wait for a message" => wait_for_a_message(),
         "wait for room" => wait_for_room(),
@@ -200,6 +201,66 @@ fn a_queue_gives_each_message_to_one() {
     }
     let sent = (0..2).flat_map(|lane| (1..=count).map(move |sequence| format!("{lane}:{sequence}")));
     assert_eq!(takers, sent.map(|message| (message, 1)).collect());
+}
+
+/// Receives until it is killed.
+fn receive_all(shape: &Shape) {
+    let mut receiver = Receiver::<[u8]>::open("cam").expect("the parent's channel");
+    let mut got = Got::new(shape);
+    say("here");
+    receiver.wait_for_sender(Some(HANG)).expect("it comes");
+    loop {
+        got.take(&receiver.recv_timeout(HANG).expect("a message"));
+    }
+}
+
+#[test]
+fn who_joins_loses_nothing_that_is_sent_from_then_on() {
+    let dir = Dir::new();
+    // To join takes long, with so many lanes.
+    let shape = Shape { senders: 100, receivers: 2, slots: 3, max: 8, ..SHAPE };
+    let keep = shape.options().persistence(memlane::Persistence::Keep);
+    drop(Sender::<[u8]>::create(dir.name("cam"), &keep).expect("a fresh channel"));
+    let mut other = spawn(dir.path(), "receive all", &[&shape.to_text()]);
+    other.expect("here");
+    let mut sender = spawn(dir.path(), "go on sending", &[&shape.to_text(), "1"]);
+    sender.expect("here");
+    let region = Region::open(dir.name("cam")).expect("it is there");
+    for _ in 0..times(1_000, 30_000) {
+        let mut receiver = Receiver::<[u8]>::open(dir.name("cam")).expect("there is a place");
+        let joined = shape.last(&region, 0);
+        // Mostly until the sender waits for this receiver.
+        let start = Instant::now();
+        while shape.last(&region, 0) < joined + shape.slots && start.elapsed() < Duration::from_millis(1) {
+            std::thread::yield_now();
+        }
+        let first = receiver.recv_timeout(HANG).expect("a message").sequence();
+        assert!(first <= joined + 1, "{first} is the first after {joined}");
+        for next in first + 1..first + 10 {
+            let message = receiver.recv_timeout(HANG).expect("a message");
+            check(&message);
+            assert_eq!((message.sequence(), message.missed()), (next, 0));
+        }
+    }
+    assert!(sender.kill_if_alive() && other.kill_if_alive(), "somebody found something wrong");
+}
+
+#[test]
+fn who_goes_back_loses_nothing_that_is_sent_from_then_on() {
+    let dir = Dir::new();
+    let sender = Sender::<[u8]>::create(dir.name("cam"), &SHAPE.options()).expect("a fresh channel");
+    let mut receiver = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    for _ in 1..=4 {
+        sender.send_copy(&[]).expect("there is room");
+        receiver.recv().expect("a message");
+    }
+    receiver.rewind();
+    for _ in 5..=8 {
+        sender.send_copy(&[]).expect("the first four were let go");
+    }
+    let next = || receiver.try_recv().expect("nothing is wrong").map(|message| (message.sequence(), message.missed()));
+    let got: Vec<_> = std::iter::from_fn(next).collect();
+    assert_eq!(got, [(5, 0), (6, 0), (7, 0), (8, 0)]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------
