@@ -115,6 +115,8 @@ impl<T: Shareable + ?Sized> Loan<T> {
 
     fn take_buffer(writer: &Arc<Writer>) -> Result<Buffer, SendError> {
         let memory = writer.memory();
+        // In a forked child the buffers are its parent's.
+        memory.attachment().check()?;
         let in_use =
             || SendError::LoansInUse { channel: memory.attachment().name(), limit: memory.geometry().loans as usize };
         let number = writer.take_buffer().ok_or_else(in_use)?;
@@ -223,8 +225,10 @@ impl<T: Shareable + ?Sized> DerefMut for Loan<T> {
 
 impl<T: Shareable + ?Sized> Drop for Loan<T> {
     fn drop(&mut self) {
+        // In a forked child another thread of its parent may have been changing what is free.
         if let Bytes::Buffer(buffer) = &self.bytes
             && !self.sent
+            && !self.writer.memory().attachment().is_forked()
         {
             self.writer.put_back(buffer.number);
         }

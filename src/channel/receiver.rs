@@ -402,6 +402,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         if self.memory().geometry().policy == Policy::Queue {
             return self.try_recv();
         }
+        self.memory().attachment().check()?;
         for _ in 0..TRIES {
             let Some(lane) = self.newest_lane() else { break };
             for progress in &mut self.lanes {
@@ -440,6 +441,10 @@ impl<T: Shareable + ?Sized> Receiver<T> {
 
     /// Goes back to the oldest message that is kept, in every lane: for who came late. In a queue it does nothing.
     pub fn rewind(&mut self) {
+        // In a forked child the place is its parent's.
+        if self.memory().attachment().is_forked() {
+            return;
+        }
         for lane in 0..self.lanes.len() {
             let oldest = self.memory().oldest(self.memory().last(lane));
             let progress = &mut self.lanes[lane];
