@@ -151,7 +151,8 @@ impl<T: Shareable + ?Sized> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`SendError::TooLarge`], and [`SendError::LoansInUse`] if as many messages are being filled as can be.
+    /// [`SendError::TooLarge`], [`SendError::LoansInUse`] if as many messages are being filled as can be, and
+    /// [`SendError::Unusable`].
     pub fn loan(&self, tail: T::Tail) -> Result<Loan<T>, SendError> {
         Loan::take(&self.writer, tail, false)
     }
