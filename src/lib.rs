@@ -38,7 +38,8 @@ mod sys;
 
 pub use channel::{
     ChannelInfo, ChannelOptions, Copied, Dtype, Handled, Image, Key, Loan, Message, Messages, Observer, Outcome,
-    PixelFormat, Policy, Receiver, ReceiverInfo, Sender, SenderInfo, Tensor, TensorView, Ticket, Unsent, WaitSet,
+    PixelFormat, Policy, Receiver, ReceiverInfo, Sender, SenderInfo, Tensor, TensorView, Ticket, Unsent, Value,
+    WaitSet,
 };
 pub use error::{Error, LockError, RecvError, SendError, TicketError, WaitError, Who};
 pub use inspect::{HeldLock, Listed, Space, held_locks, list, space};

@@ -21,7 +21,7 @@ mod wait;
 mod waitset;
 mod writer;
 
-pub use message::{Loan, Message};
+pub use message::{Loan, Message, Value};
 pub use observer::{ChannelInfo, Copied, Observer};
 pub use payload::{Dtype, Image, PixelFormat, Tensor, TensorView};
 pub use receiver::{Messages, Receiver};
@@ -214,12 +214,17 @@ fn check_is_channel(header: &Header, name: &Name) -> Result<(), Error> {
     Err(Error::TypeMismatch { name: name.to_string(), difference })
 }
 
+/// What a channel of `T` says of its messages.
+fn described<T: Shareable + ?Sized>() -> String {
+    let mut schema = Schema::default();
+    T::describe(&mut schema, MESSAGE, 0);
+    schema.into_text()
+}
+
 /// Whether an object holds a channel of `T`.
 fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name) -> Result<(), Error> {
     check_is_channel(header, name)?;
-    let mut schema = Schema::default();
-    T::describe(&mut schema, MESSAGE, 0);
-    let (theirs, ours) = (message_lines(&header.schema), schema.into_text());
+    let (theirs, ours) = (message_lines(&header.schema), described::<T>());
     if theirs == ours {
         return Ok(());
     }
