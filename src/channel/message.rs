@@ -1,6 +1,7 @@
 //! The bytes of a message in somebody's hands: a loan while it is filled, a message once it was received.
 #![allow(unsafe_code)]
 
+use super::check_message;
 use super::geometry::{BUFFER_HEADER, MESSAGE_ALIGN};
 use super::lane::{Content, Place};
 use super::memory::SMALL;
@@ -69,6 +70,49 @@ impl Bytes {
             Self::Small(small) => small.0.as_mut_ptr().cast(),
             Self::Buffer(buffer) => buffer.base.as_ptr(),
         }
+    }
+}
+
+/// So many bytes, aligned as any message needs it.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; MESSAGE_ALIGN as usize]);
+
+/// A message that was copied, read as a `T`. It derefs to the `T`.
+pub struct Value<T: Shareable + ?Sized = [u8]> {
+    lines: Vec<Line>,
+    tail: T::Tail,
+}
+
+impl<T: Shareable + ?Sized> Value<T> {
+    /// The first of `bytes` with at most `tail` elements; `None` if they are too few.
+    pub(super) fn of(bytes: &[u8], tail: u64) -> Option<Self> {
+        const { check_message::<T>() };
+        if T::LAYOUT.align() > align_of::<Line>() {
+            return None;
+        }
+        let tail = T::Tail::from_len(T::LAYOUT.tail_in(bytes.len())?.min(tail))?;
+        let mut lines = vec![Line([0; MESSAGE_ALIGN as usize]); bytes.len().div_ceil(size_of::<Line>())];
+        for (line, bytes) in lines.iter_mut().zip(bytes.chunks(size_of::<Line>())) {
+            line.0[..bytes.len()].copy_from_slice(bytes);
+        }
+        Some(Self { lines, tail })
+    }
+}
+
+impl<T: Shareable + ?Sized> Deref for Value<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the lines are aligned, and hold a `T` with this tail, as `of` checked, up to the end of its padding, as
+        // they are whole lines. Every byte pattern is a `T`, and nothing in it changes through a shared reference.
+        unsafe { &*T::from_base(self.lines.as_ptr().cast_mut().cast(), self.tail) }
+    }
+}
+
+impl<T: Shareable + ?Sized> fmt::Debug for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value").field("tail", &self.tail.to_len()).finish_non_exhaustive()
     }
 }
 

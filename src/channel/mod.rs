@@ -22,7 +22,7 @@ mod wait;
 mod waitset;
 mod writer;
 
-pub use message::{Loan, Message};
+pub use message::{Loan, Message, Value};
 pub use observer::{ChannelInfo, Copied, Observer};
 pub use payload::{Dtype, Image, PixelFormat, Tensor, TensorView};
 pub use receiver::{Messages, Receiver};
@@ -224,11 +224,16 @@ fn check_kind(header: &Header, name: &Name, kind: &str) -> Result<(), Error> {
     Err(Error::TypeMismatch { name: name.to_string(), difference })
 }
 
-/// Whether what the description of an object says at `path` is a `T`.
-fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name, path: &str) -> Result<(), Error> {
+/// What a description says at `path` of a `T`.
+fn described<T: Shareable + ?Sized>(path: &str) -> String {
     let mut schema = Schema::default();
     T::describe(&mut schema, path, 0);
-    let (theirs, ours) = (lines_of(&header.schema, path), schema.into_text());
+    schema.into_text()
+}
+
+/// Whether what the description of an object says at `path` is a `T`.
+fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name, path: &str) -> Result<(), Error> {
+    let (theirs, ours) = (lines_of(&header.schema, path), described::<T>(path));
     if theirs == ours {
         return Ok(());
     }
