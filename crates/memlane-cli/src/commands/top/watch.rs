@@ -64,7 +64,7 @@ impl Watch {
         for object in memlane::list(None)?.iter().filter(|object| !object.foreign) {
             match (&object.problem, object.type_name.as_deref()) {
                 (Some(problem), _) => snapshot.channels.push(damaged(&object.name, problem.clone())),
-                (None, Some("channel")) => snapshot.channels.extend(self.look_at(object, now)),
+                (None, Some("channel" | "service")) => snapshot.channels.extend(self.look_at(object, now)),
                 (None, Some(_)) => {
                     // Whatever keeps a look at its locks from succeeding, the next one will tell.
                     let held = held_locks(object.name.as_str()).unwrap_or_default();
