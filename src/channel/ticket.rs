@@ -63,7 +63,7 @@ impl Ticket {
     pub fn renewed(&self) -> Self {
         let memory = self.writer.memory();
         let living = |owner| if memory.attachment().is_dead(owner) { OwnerId::NOBODY } else { owner };
-        let receivers = memory.who_receives().map(living).collect();
+        let receivers = memory.who_receives(self.writer.lane()).map(living).collect();
         Self { writer: Arc::clone(&self.writer), sent: Sent { sequence: self.sent.sequence, receivers } }
     }
 
