@@ -58,7 +58,7 @@ pub(super) enum Seen {
     /// An earlier one, or none: it has not been sent yet, or is being overwritten.
     NotThere,
     /// A later one: it was overwritten.
-    Later(u64),
+    Later,
 }
 
 impl Entry {
@@ -66,7 +66,7 @@ impl Entry {
         // ORDERING: Acquire pairs with the Release in `publish`: the message is there as it was sent.
         match self.word.load(Ordering::Acquire) {
             word if word == sequence => Seen::There,
-            word if word > sequence => Seen::Later(word),
+            word if word > sequence => Seen::Later,
             _ => Seen::NotThere,
         }
     }

@@ -149,9 +149,10 @@ impl Progress {
 
     /// Messages were overwritten: goes on with the oldest that is kept, or, where that may be overwritten any time, in the
     /// middle, to have some time before it is.
-    fn fall_behind(&mut self, reader: &Reader, newest: u64) {
+    fn fall_behind(&mut self, reader: &Reader) {
         let (memory, geometry) = (&reader.memory, reader.memory.geometry());
-        let newest = newest.max(memory.head(self.lane));
+        // A number in an entry is not believed: it could lead to where no message ever comes.
+        let newest = memory.last(self.lane);
         let next = match geometry.policy {
             Policy::Newest => newest.saturating_sub(geometry.slots / 2),
             _ => memory.oldest(newest),
@@ -177,13 +178,13 @@ impl Progress {
             let entry = memory.entry(lane, sequence);
             match entry.look(sequence) {
                 Seen::There => {}
-                Seen::Later(later) => {
-                    self.fall_behind(reader, later);
+                Seen::Later => {
+                    self.fall_behind(reader);
                     continue;
                 }
                 // Empty, although it was sent: it is being overwritten.
                 Seen::NotThere if memory.head(lane) >= sequence && entry.look(sequence) == Seen::NotThere => {
-                    self.fall_behind(reader, sequence);
+                    self.fall_behind(reader);
                     continue;
                 }
                 Seen::NotThere => return Ok(None),
