@@ -166,7 +166,24 @@ impl Raw {
     }
 
     pub fn put(&self, offset: u64, word: u64) {
-        self.file.write_all_at(&word.to_ne_bytes(), self.data + offset).expect("inside the file");
+        self.put_header(self.data + offset, &word.to_ne_bytes());
+    }
+
+    /// What lies before the user's bytes.
+    pub fn header(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.data as usize];
+        self.file.read_exact_at(&mut bytes, 0).expect("inside the file");
+        bytes
+    }
+
+    /// Anywhere in the file.
+    pub fn put_header(&self, offset: u64, bytes: &[u8]) {
+        self.file.write_all_at(bytes, offset).expect("inside the file");
+    }
+
+    /// Makes the channel's first bytes 0, as they were when it was created.
+    pub fn clear(&self, len: u64) {
+        self.put_header(self.data, &vec![0; len as usize]);
     }
 }
 
