@@ -40,7 +40,7 @@ fn numbers(receiver: &mut Receiver) -> Vec<u64> {
 fn messages_of_every_length_arrive_as_they_were_sent() {
     let dir = Dir::new();
     let (sender, mut receiver) = pair(&dir, &options());
-    for (number, len) in [0, 1, 7, 8, 95, 96, 97, 128, 999, 1000].into_iter().enumerate() {
+    for (number, len) in [0, 1, 7, 8, 87, 88, 89, 96, 128, 999, 1000].into_iter().enumerate() {
         let sent = bytes(number as u64, len);
         let mut loan = sender.loan(len).expect("a buffer");
         loan.copy_from_slice(&sent);
@@ -200,6 +200,22 @@ fn what_nobody_processed_is_kept_for_the_next_to_come() {
 }
 
 #[test]
+fn who_goes_back_loses_nothing_that_comes_after() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(4));
+    for number in 1..5 {
+        sender.send_copy(&[number]).expect("there is room");
+        drop(receiver.recv().expect("a message"));
+    }
+    receiver.rewind();
+    for number in 5..9 {
+        sender.send_copy(&[number]).expect("all before was let go");
+    }
+    assert_eq!(numbers(&mut receiver), [5, 6, 7, 8], "only what it had had already is overwritten");
+    assert_eq!(receiver.receivers()[0].missed, 0);
+}
+
+#[test]
 fn the_newest_overwrite_the_oldest_and_who_was_slow_learns_how_many() {
     let dir = Dir::new();
     let (sender, mut receiver) = pair(&dir, &options().slots(4).policy(Policy::Newest));
@@ -263,6 +279,46 @@ fn a_ticket_says_what_each_receiver_did() {
         drop((a.recv(), others[0].recv(), others[1].recv()));
     }
     assert_eq!(unknown(&ticket.wait(NOW).expect("it is long ago")), 4);
+}
+
+#[test]
+fn a_renewed_ticket_waits_for_those_who_came_later() {
+    let dir = Dir::new();
+    let (sender, mut first) = pair(&dir, &options());
+    let ticket = sender.send_copy(&[1; 200]).expect("there is room");
+    first.recv().expect("a message").give_back();
+    drop(first);
+    let handled = ticket.wait(NOW).expect("it has left");
+    assert_eq!((handled[0].outcome, handled.len()), (Outcome::GaveBack, 1));
+    assert!(ticket.renewed().wait(NOW).expect("nobody receives").is_empty());
+
+    let mut second = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    let again = ticket.renewed();
+    assert!(matches!(again.wait(NOW), Err(TicketError::TimedOut { who, .. }) if who.len() == 1));
+    drop(second.recv().expect("the message nobody processed"));
+    assert_eq!(again.wait(NOW).expect("it was processed")[0].outcome, Outcome::Processed);
+    let _third = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    assert_eq!(ticket.renewed().wait(NOW).expect("it was not for the third").len(), 1);
+}
+
+#[test]
+fn a_channel_without_its_name_goes_on() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options());
+    assert_eq!(sender.id(), receiver.id());
+    sender.send_copy(&[1]).expect("there is room");
+    sender.remove_name().expect("it has it");
+    assert!(dir.files().is_empty());
+    let other = Sender::<[u8]>::create(dir.name("cam"), &options()).expect("the name is free");
+    assert_ne!(sender.id(), other.id());
+    sender.remove_name().expect("it is another's");
+    assert_eq!(dir.files(), ["cam"]);
+    drop(sender);
+    assert_eq!(numbers_until_the_end(&mut receiver), [1]);
+}
+
+fn numbers_until_the_end(receiver: &mut Receiver) -> Vec<u64> {
+    receiver.iter().map(|message| message.expect("nothing is wrong").sequence()).collect()
 }
 
 #[test]
@@ -359,6 +415,17 @@ fn in_a_queue_each_message_goes_to_one() {
     assert!(matches!(b.try_recv(), Ok(None)), "somebody may still die over message 2");
     drop(again);
     assert!(matches!(b.try_recv(), Err(RecvError::Closed { .. })));
+}
+
+#[test]
+fn who_gave_a_message_of_a_queue_back_and_took_it_again_has_processed_it() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().policy(Policy::Queue));
+    let ticket = sender.send_copy(&[1]).expect("there is room");
+    receiver.recv().expect("a message").give_back();
+    drop(receiver.recv().expect("the same again"));
+    let handled = ticket.wait(NOW).expect("it was processed");
+    assert_eq!(handled.iter().map(|it| it.outcome).collect::<Vec<_>>(), [Outcome::Processed]);
 }
 
 #[test]
@@ -459,6 +526,7 @@ fn impossible_options_are_refused_with_what_would_fit() {
 #[test]
 fn images_and_tensors_say_what_they_are() {
     let dir = Dir::new();
+    assert_eq!(Image::size(u32::MAX, u32::MAX, PixelFormat::Rgba16), u64::MAX, "more than can be counted");
     let max = Image::size(5, 4, PixelFormat::Rgb8);
     let sender = Sender::<Image>::create(dir.name("image"), &ChannelOptions::new().max_message(max)).expect("fresh");
     let mut receiver = Receiver::<Image>::open(dir.name("image")).expect("it is there");
@@ -508,4 +576,108 @@ fn what_was_received_outlives_the_receiver_and_goes_to_other_threads() {
     let checked = std::thread::spawn(move || message[..] == [5; 500]);
     assert!(checked.join().expect("no panic"));
     assert!(sender.receivers().is_empty());
+}
+
+#[test]
+fn going_back_loses_nothing_that_comes_meanwhile() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(4));
+    let tickets: Vec<_> = (1..=4).map(|number| sender.send_copy(&[number]).expect("there is room")).collect();
+    assert_eq!(numbers(&mut receiver), [1, 2, 3, 4]);
+    receiver.rewind();
+    for number in 5..=8 {
+        sender.send_copy(&[number]).expect("all was let go");
+    }
+    assert_eq!(numbers(&mut receiver), [5, 6, 7, 8]);
+    receiver.rewind();
+    sender.send_copy(&[9]).expect("all was let go");
+    assert_eq!(numbers(&mut receiver), [6, 7, 8, 9], "all that is kept");
+    assert_eq!(receiver.receivers()[0].missed, 0, "it had seen what was overwritten");
+    drop(tickets);
+}
+
+#[test]
+fn what_was_processed_stays_so_when_it_is_passed_over_later() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(4));
+    let tickets: Vec<_> = (1..=3).map(|number| sender.send_copy(&[number]).expect("there is room")).collect();
+    assert_eq!(numbers(&mut receiver), [1, 2, 3]);
+    receiver.rewind();
+    drop(receiver.latest().expect("nothing is wrong").expect("the last one again"));
+    receiver.rewind();
+    drop(receiver);
+    for ticket in tickets {
+        assert_eq!(ticket.wait(NOW).expect("it was let go")[0].outcome, Outcome::Processed);
+    }
+}
+
+#[test]
+fn who_takes_only_the_latest_holds_nobody_up() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(2));
+    for round in 0..4 {
+        for _ in 0..2 {
+            sender.loan(1).expect("small").try_send().expect("what was passed over was let go");
+        }
+        let latest = receiver.latest().expect("nothing is wrong").expect("a message");
+        assert_eq!(latest.sequence(), 2 * round + 2);
+    }
+}
+
+#[test]
+fn the_latest_consumes_nothing_if_it_cannot_be_held() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(8).claims(1).senders(2));
+    let other = Sender::<[u8]>::open(dir.name("cam")).expect("there is a lane");
+    let send = |sender: &Sender, number| drop(sender.send_copy(&bytes(number, 500)).expect("there is room"));
+    send(&sender, 1);
+    let held = receiver.recv().expect("a message");
+    send(&sender, 2);
+    let latest = receiver.latest().expect("nothing is wrong").expect("a message");
+    send(&other, 1);
+    send(&sender, 3);
+    send(&sender, 4);
+    assert!(matches!(receiver.latest(), Err(RecvError::ClaimsInUse { .. })));
+    drop((held, latest));
+    let mut got: Vec<_> = std::iter::from_fn(|| receiver.try_recv().expect("nothing is wrong"))
+        .map(|message| (message.lane(), message.sequence()))
+        .collect();
+    got.sort_unstable();
+    assert_eq!(got, [(0, 3), (0, 4), (1, 1)]);
+}
+
+#[test]
+fn who_processed_a_message_of_a_queue_is_named_although_it_has_closed() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(4).policy(Policy::Queue));
+    let ticket = sender.send_copy(&[1]).expect("there is room");
+    drop(receiver.recv().expect("a message"));
+    drop(receiver);
+    let _other = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    let handled = ticket.wait(NOW).expect("it was processed");
+    assert_eq!(handled.len(), 1);
+    assert_eq!((&handled[0].who, handled[0].outcome), (&None, Outcome::Processed));
+}
+
+#[test]
+fn what_was_overwritten_unseen_does_not_count_as_processed() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(1).policy(Policy::Newest));
+    let first = sender.send_copy(&[1]).expect("never waits");
+    let second = sender.send_copy(&[2]).expect("never waits");
+    assert_eq!(numbers(&mut receiver), [2]);
+    assert!(second.is_processed() && !first.is_processed());
+    assert!(matches!(first.wait_processed(None), Err(TicketError::TimedOut { .. })), "nobody will ever know");
+}
+
+#[test]
+fn sizes_that_cannot_be_counted_are_too_large() {
+    let dir = Dir::new();
+    assert_eq!(Image::size(u32::MAX, u32::MAX, PixelFormat::Rgba16), u64::MAX);
+    let sender = Sender::<Tensor>::create(dir.name("tensor"), &options()).expect("fresh");
+    for shape in [[0, u64::MAX, 2], [u64::MAX, 2, 0]] {
+        assert!(matches!(sender.loan_tensor(&shape, Dtype::U8), Err(SendError::TooLarge { .. })), "{shape:?}");
+    }
+    let empty = sender.loan_tensor(&[3, 0, 2], Dtype::F32).expect("nothing has room");
+    assert!(empty.view().is_some_and(|view| view.data.is_empty()));
 }

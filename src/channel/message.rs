@@ -1,6 +1,7 @@
 //! The bytes of a message in somebody's hands: a loan while it is filled, a message once it was received.
 #![allow(unsafe_code)]
 
+use super::check_message;
 use super::geometry::{BUFFER_HEADER, MESSAGE_ALIGN};
 use super::lane::{Content, Place};
 use super::memory::SMALL;
@@ -72,6 +73,49 @@ impl Bytes {
     }
 }
 
+/// So many bytes, aligned as any message needs it.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; MESSAGE_ALIGN as usize]);
+
+/// A message that was copied, read as a `T`. It derefs to the `T`.
+pub struct Value<T: Shareable + ?Sized = [u8]> {
+    lines: Vec<Line>,
+    tail: T::Tail,
+}
+
+impl<T: Shareable + ?Sized> Value<T> {
+    /// The first of `bytes` with at most `tail` elements; `None` if they are too few.
+    pub(super) fn of(bytes: &[u8], tail: u64) -> Option<Self> {
+        const { check_message::<T>() };
+        if T::LAYOUT.align() > align_of::<Line>() {
+            return None;
+        }
+        let tail = T::Tail::from_len(T::LAYOUT.tail_in(bytes.len())?.min(tail))?;
+        let mut lines = vec![Line([0; MESSAGE_ALIGN as usize]); bytes.len().div_ceil(size_of::<Line>())];
+        for (line, bytes) in lines.iter_mut().zip(bytes.chunks(size_of::<Line>())) {
+            line.0[..bytes.len()].copy_from_slice(bytes);
+        }
+        Some(Self { lines, tail })
+    }
+}
+
+impl<T: Shareable + ?Sized> Deref for Value<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the lines are aligned, and hold a `T` with this tail, as `of` checked, up to the end of its padding, as
+        // they are whole lines. Every byte pattern is a `T`, and nothing in it changes through a shared reference.
+        unsafe { &*T::from_base(self.lines.as_ptr().cast_mut().cast(), self.tail) }
+    }
+}
+
+impl<T: Shareable + ?Sized> fmt::Debug for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value").field("tail", &self.tail.to_len()).finish_non_exhaustive()
+    }
+}
+
 /// Whether a `T` of `len` bytes can lie in an entry, where it is copied as whole words: padding has no value to copy.
 fn is_small<T: Shareable + ?Sized>(len: usize) -> bool {
     len <= SMALL && T::LAYOUT.align() <= align_of::<Small>() && !T::LAYOUT.is_padded()
@@ -82,7 +126,7 @@ fn is_small<T: Shareable + ?Sized>(len: usize) -> bool {
 /// [`send`](Loan::send) hands it over without copying it; dropped, it was never there. What is in it at first is what an
 /// earlier message left there, if it was not asked for [zeroed](crate::Sender::loan_zeroed): every byte pattern is a `T`.
 ///
-/// A message of up to 96 bytes is copied once when it is sent and once when it is received: that is faster. It may be
+/// A message of up to 88 bytes is copied once when it is sent and once when it is received: that is faster. It may be
 /// sent from another thread, and after the [`Sender`](crate::Sender) was dropped.
 pub struct Loan<T: Shareable + ?Sized = [u8]> {
     writer: Arc<Writer>,
@@ -90,6 +134,8 @@ pub struct Loan<T: Shareable + ?Sized = [u8]> {
     tail: T::Tail,
     len: usize,
     labelled: bool,
+    /// The request that it answers, if it does.
+    about: u64,
     sent: bool,
 }
 
@@ -97,7 +143,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
     /// Takes room for a `T` with `tail` elements.
     pub(super) fn take(writer: &Arc<Writer>, tail: T::Tail, zeroed: bool) -> Result<Self, SendError> {
         let memory = writer.memory();
-        let max = memory.geometry().max_message;
+        let max = memory.geometry().shape(writer.lane()).max_message;
         let len = T::LAYOUT.size(tail.to_len()).filter(|len| *len as u64 <= max);
         let channel = || memory.attachment().name();
         let len = len.ok_or_else(|| SendError::TooLarge { channel: channel(), max })?;
@@ -110,7 +156,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
             // SAFETY: the buffer is this loan's own, and at least `max_message` bytes long.
             unsafe { buffer.base.as_ptr().write_bytes(0, len) };
         }
-        Ok(Self { writer: Arc::clone(writer), bytes, tail, len, labelled: false, sent: false })
+        Ok(Self { writer: Arc::clone(writer), bytes, tail, len, labelled: false, about: 0, sent: false })
     }
 
     fn take_buffer(writer: &Arc<Writer>) -> Result<Buffer, SendError> {
@@ -192,7 +238,13 @@ impl<T: Shareable + ?Sized> Loan<T> {
             Bytes::Buffer(buffer) => (false, buffer.number, [].as_slice()),
         };
         let place = Place { len: self.len as u64, small, labelled: self.labelled, buffer };
-        (Content { place, tail: self.tail.to_len(), stamp: sys::now() }, words)
+        (Content { place, tail: self.tail.to_len(), stamp: sys::now(), about: self.about }, words)
+    }
+
+    /// Says that it answers a request.
+    pub(super) fn answering(mut self, request: u64) -> Self {
+        self.about = request;
+        self
     }
 
     pub(super) fn writer(&self) -> &Arc<Writer> {
@@ -225,7 +277,7 @@ impl<T: Shareable + ?Sized> DerefMut for Loan<T> {
 
 impl<T: Shareable + ?Sized> Drop for Loan<T> {
     fn drop(&mut self) {
-        // In a forked child another thread of its parent may have been changing what is free.
+        // A forked child has nothing to give back, and a lock that may be held for ever.
         if let Bytes::Buffer(buffer) = &self.bytes
             && !self.sent
             && !self.writer.memory().attachment().is_forked()
@@ -255,6 +307,7 @@ pub struct Message<T: Shareable + ?Sized = [u8]> {
     tail: T::Tail,
     len: usize,
     stamp: u64,
+    about: u64,
     label: Option<Box<Label>>,
     missed: u64,
     deliveries: u64,
@@ -277,7 +330,7 @@ impl<T: Shareable + ?Sized> Message<T> {
     /// Takes hold of a message that was found in its entry; `None` if it was overwritten meanwhile. With `reserved` also
     /// the claim is used that is kept for `latest`.
     pub(super) fn hold(reader: &Arc<Reader>, found: &Found, reserved: bool) -> Result<Option<Self>, RecvError> {
-        let Found { lane, sequence, content: Content { place, tail, stamp }, missed, deliveries } = *found;
+        let Found { lane, sequence, content: Content { place, tail, stamp, about }, missed, deliveries } = *found;
         let (memory, geometry) = (reader.memory(), reader.memory().geometry());
         let corrupt = || RecvError::Corrupt { channel: memory.attachment().name(), lane, sequence };
         let tail = T::Tail::from_len(tail).ok_or_else(corrupt)?;
@@ -285,7 +338,7 @@ impl<T: Shareable + ?Sized> Message<T> {
         let sound = if place.small {
             is_small::<T>(len)
         } else {
-            len as u64 <= geometry.max_message && u64::from(place.buffer) < geometry.buffers()
+            len as u64 <= geometry.shape(lane).max_message && u64::from(place.buffer) < geometry.buffers()
         };
         if !sound {
             return Err(corrupt());
@@ -304,6 +357,7 @@ impl<T: Shareable + ?Sized> Message<T> {
             tail,
             len,
             stamp,
+            about,
             label: None,
             missed,
             deliveries: deliveries.unwrap_or(1),
@@ -355,6 +409,11 @@ impl<T: Shareable + ?Sized> Message<T> {
     #[must_use]
     pub fn lane(&self) -> usize {
         self.lane
+    }
+
+    /// The request that it answers, if it does.
+    pub(super) fn about(&self) -> u64 {
+        self.about
     }
 
     /// How many messages of its lane were overwritten before this receiver could get them, since the one before.

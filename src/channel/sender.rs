@@ -64,7 +64,7 @@ impl<T: Shareable + ?Sized> Sender<T> {
         let header = header_of(total, 0, geometry.describe::<T>());
         let sum = |error| match error {
             Error::NoSpace { name, need, available, place, fix } => {
-                let (lanes, buffers, stride) = (geometry.senders, geometry.buffers(), geometry.stride);
+                let (lanes, buffers, stride) = (geometry.senders, geometry.buffers(), geometry.shape(0).stride);
                 let fix = format!("ask for less than {lanes} x {buffers} buffers of {stride} bytes, or {fix}");
                 Error::NoSpace { name, need, available, place, fix }
             }
@@ -101,7 +101,9 @@ impl<T: Shareable + ?Sized> Sender<T> {
 
     fn start(object: Object) -> Result<Self, Error> {
         let origin = object.origin;
-        let writer = Writer::new(Memory::new(checked::<T>(object)?)?)?;
+        let memory = Arc::new(Memory::new(checked::<T>(object)?)?);
+        let lane = memory.take_lane()?;
+        let writer = Writer::new(memory, lane)?;
         Ok(Self { writer: Arc::new(writer), origin, message: PhantomData })
     }
 
@@ -111,16 +113,32 @@ impl<T: Shareable + ?Sized> Sender<T> {
         &self.memory().attachment().object().name
     }
 
+    /// A random number that no other object has or had: a channel that was created again has another.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        self.memory().attachment().object().header.id
+    }
+
     /// Whether this process created the channel, took it over, or opened it.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
+    /// Takes the channel's name away, if it still has it, as [`remove`](crate::remove()) does: who receives gets what was
+    /// sent, and nobody else can come. A name that leads to another object by now stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] or [`Error::Os`] if the directory cannot be changed.
+    pub fn remove_name(&self) -> Result<(), Error> {
+        self.memory().attachment().object().remove_name()
+    }
+
     /// The longest message in bytes.
     #[must_use]
     pub fn max_message(&self) -> u64 {
-        self.memory().geometry().max_message
+        self.memory().geometry().shape(0).max_message
     }
 
     fn memory(&self) -> &Memory {
@@ -174,7 +192,7 @@ impl<T: Shareable + ?Sized> Sender<T> {
     /// Who sends, this sender included.
     #[must_use]
     pub fn senders(&self) -> Vec<SenderInfo> {
-        self.memory().sender_infos()
+        self.memory().sender_infos(self.memory().lanes())
     }
 
     /// Waits until `count` receive, at most for `timeout` (for ever if `None`).
@@ -185,7 +203,11 @@ impl<T: Shareable + ?Sized> Sender<T> {
     pub fn wait_for_receivers(&self, count: usize, timeout: Option<Duration>) -> Result<(), SendError> {
         let memory = self.memory();
         let start = Slices::new(timeout);
-        let there = |_| (memory.sweep().living >= count).then_some(());
+        // Who has died is asked only if there seem to be enough.
+        let there = |_| {
+            let enough = memory.count_receivers(memory.receivers()) >= count;
+            (enough && memory.sweep(memory.receivers()).living >= count).then_some(())
+        };
         let found = memory.wait(Event::Released, timeout, there)?;
         found.ok_or_else(|| SendError::TooFew {
             channel: memory.attachment().name(),
@@ -385,21 +407,17 @@ impl Writer {
     ) -> Result<MutexGuard<'a, State>, SendError> {
         let memory = self.memory();
         let start = Slices::new(timeout);
-        // The dead hold nobody up.
-        let present = memory.sweep();
-        let mut had = present.living > 0;
-        let mut gone = (!had && present.died.is_some()).then_some(present.died);
+        let readers = memory.geometry().readers(self.lane());
+        let mut had = memory.count_receivers(readers.clone()) > 0;
         let found = memory.wait(Event::Released, timeout, |probe| {
-            let found = room().map(Ok).or_else(|| gone.take().map(Err));
-            if found.is_some() || !probe {
-                return found;
+            if !probe {
+                return room().map(Ok);
             }
-            let present = memory.sweep();
-            if present.living == 0 && (had || present.died.is_some()) {
-                return room().map(Ok).or(Some(Err(present.died)));
-            }
+            // The dead hold nobody up.
+            let present = memory.sweep(readers.clone());
+            let gone = present.living == 0 && (had || present.died.is_some());
             had = present.living > 0;
-            room().map(Ok)
+            room().map(Ok).or(gone.then_some(Err(present.died)))
         })?;
         match found {
             Some(Ok(state)) => Ok(state),

@@ -6,14 +6,14 @@ use super::memory::Memory;
 use super::queue;
 use crate::error::Error;
 use crate::owner::OwnerId;
-use crate::prim::Ordering;
+use crate::prim::{self, Ordering};
 use crate::sys;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A lane that this process sends in. Its loans and tickets share it.
 #[derive(Debug)]
 pub(super) struct Writer {
-    memory: Memory,
+    memory: Arc<Memory>,
     lane: usize,
     state: Mutex<State>,
 }
@@ -38,10 +38,8 @@ pub(super) struct Sent {
 }
 
 impl Writer {
-    /// Takes a lane and finds out what a predecessor left in it.
-    pub(super) fn new(memory: Memory) -> Result<Self, Error> {
-        let lane = memory.take_lane()?;
-        // From here on, dropping gives the lane back.
+    /// Finds out what a predecessor left in a lane that was taken; dropping it gives the lane back.
+    pub(super) fn new(memory: Arc<Memory>, lane: usize) -> Result<Self, Error> {
         let mut writer = Self { memory, lane, state: Mutex::new(State::empty(lane)) };
         writer.memory.allow_lane(lane)?;
         let state = writer.take_stock();
@@ -110,10 +108,13 @@ impl Writer {
         };
         match self.memory.geometry().policy {
             Policy::Newest => true,
-            Policy::Queue => queue::has_room(self.memory.task(self.lane, overwritten), state.next),
-            Policy::Lossless => {
+            Policy::Queue => queue::is_done(self.memory.task(self.lane, overwritten), overwritten),
+            Policy::Lossless | Policy::Service => {
                 // As far as can be seen, not one at a time: the receivers' words are in their caches.
                 if state.let_go < overwritten {
+                    // ORDERING: pairs with the fence in `attach_receiver`: a receiver that is not seen now sees all that was
+                    // sent so far, by predecessors too, as sent before it came.
+                    prim::fence(Ordering::SeqCst);
                     while state.let_go + 1 < state.next && self.memory.is_let_go(self.lane, state.let_go + 1) {
                         state.let_go += 1;
                     }

@@ -97,7 +97,7 @@ impl Place {
         path
     }
 
-    /// Makes the receiver stop in the midst of processing image `sequence`, under the lock.
+    /// Makes the receiver stop in the midst of processing image `sequence`.
     pub(crate) fn hold(&self, sequence: u64) -> Hold {
         let pipe = self.folder.join(format!(".{sequence:06}.png.part"));
         assert!(Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()), "mkfifo works");
@@ -333,12 +333,12 @@ impl Drop for Running {
     }
 }
 
-/// A receiver whose sender was killed after the first image, and knows it.
+/// A receiver whose sender was killed after the first image, and knows it. The channel has room for one.
 pub(crate) fn orphan(place: &Place) -> Running {
     place.gray("first.png", 1024, 512);
     let mut hold = place.hold(1);
     let mut receiver = place.start(&["recv", "cam", "--out", ".", "--timeout", "50s"]);
-    let mut sender = place.start(&["send", "cam", "first.png", "first.png"]);
+    let mut sender = place.start(&["send", "cam", "first.png", "first.png", "--slots", "1", "--room", "1"]);
     hold.reached();
     sender.kill();
     hold.release();

@@ -4,6 +4,9 @@
 mod common;
 mod deaths;
 mod demo;
-mod handoff;
+mod images;
+
 mod objects;
+mod options;
 mod soak;
+mod streams;
