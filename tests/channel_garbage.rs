@@ -119,7 +119,7 @@ impl Ends {
             3 | 4 => ("task", shape.task(lane, sequence)),
             5 => ("claim", shape.claim(index, random.below(shape.claims + 1))),
             6 => ("cursor", shape.cursor(index, lane)),
-            7 => ("missed", shape.missed(index)),
+            7 => ("missed", [shape.missed(index), shape.latency(index)][random.below(2) as usize]),
             8 => ("outcome", shape.outcome(index, lane, sequence)),
             9 => ("head", shape.lane(lane) + random.below(2) * 8),
             10..13 => ("entry", shape.entry(lane, sequence) + random.below(5) * 8),

@@ -85,7 +85,7 @@ impl Shape {
     }
 
     fn outcomes(&self) -> u64 {
-        Self::lines((self.claims + 2 + self.senders) * 8)
+        Self::lines((self.claims + 3 + self.senders) * 8)
     }
 
     pub fn claim(&self, index: u64, claim: u64) -> u64 {
@@ -96,8 +96,12 @@ impl Shape {
         self.block(index) + (self.claims + 1) * 8
     }
 
+    pub fn latency(&self, index: u64) -> u64 {
+        self.block(index) + (self.claims + 2) * 8
+    }
+
     pub fn cursor(&self, index: u64, lane: u64) -> u64 {
-        self.block(index) + (self.claims + 2 + lane) * 8
+        self.block(index) + (self.claims + 3 + lane) * 8
     }
 
     pub fn outcome(&self, index: u64, lane: u64, sequence: u64) -> u64 {
