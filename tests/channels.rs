@@ -456,8 +456,7 @@ fn misbehave(shape: &Shape, how: &str, seed: u64) {
 /// The words that the first receiver may write, with or without its name.
 fn written_by(shape: &Shape, name_too: bool) -> Vec<u64> {
     let mut words: Vec<u64> = (0..=shape.claims).map(|claim| shape.claim(0, claim)).collect();
-    words.push(shape.missed(0));
-    words.push(shape.cursor(0, 0));
+    words.extend([shape.missed(0), shape.latency(0), shape.cursor(0, 0)]);
     words.extend((0..shape.slots).flat_map(|sequence| [shape.outcome(0, 0, sequence), shape.task(0, sequence)]));
     words.extend([MESSAGES, RELEASED]);
     words.extend(name_too.then_some(shape.receiver(0)));
