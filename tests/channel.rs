@@ -40,7 +40,7 @@ fn numbers(receiver: &mut Receiver) -> Vec<u64> {
 fn messages_of_every_length_arrive_as_they_were_sent() {
     let dir = Dir::new();
     let (sender, mut receiver) = pair(&dir, &options());
-    for (number, len) in [0, 1, 7, 8, 95, 96, 97, 128, 999, 1000].into_iter().enumerate() {
+    for (number, len) in [0, 1, 7, 8, 87, 88, 89, 96, 128, 999, 1000].into_iter().enumerate() {
         let sent = bytes(number as u64, len);
         let mut loan = sender.loan(len).expect("a buffer");
         loan.copy_from_slice(&sent);
@@ -197,6 +197,22 @@ fn what_nobody_processed_is_kept_for_the_next_to_come() {
     assert_eq!(numbers(&mut third), [], "all was processed");
     third.rewind();
     assert_eq!(numbers(&mut third), [1, 2, 3], "but is still there");
+}
+
+#[test]
+fn who_goes_back_loses_nothing_that_comes_after() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(4));
+    for number in 1..5 {
+        sender.send_copy(&[number]).expect("there is room");
+        drop(receiver.recv().expect("a message"));
+    }
+    receiver.rewind();
+    for number in 5..9 {
+        sender.send_copy(&[number]).expect("all before was let go");
+    }
+    assert_eq!(numbers(&mut receiver), [5, 6, 7, 8], "only what it had had already is overwritten");
+    assert_eq!(receiver.receivers()[0].missed, 0);
 }
 
 #[test]
@@ -399,6 +415,17 @@ fn in_a_queue_each_message_goes_to_one() {
     assert!(matches!(b.try_recv(), Ok(None)), "somebody may still die over message 2");
     drop(again);
     assert!(matches!(b.try_recv(), Err(RecvError::Closed { .. })));
+}
+
+#[test]
+fn who_gave_a_message_of_a_queue_back_and_took_it_again_has_processed_it() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().policy(Policy::Queue));
+    let ticket = sender.send_copy(&[1]).expect("there is room");
+    receiver.recv().expect("a message").give_back();
+    drop(receiver.recv().expect("the same again"));
+    let handled = ticket.wait(NOW).expect("it was processed");
+    assert_eq!(handled.iter().map(|it| it.outcome).collect::<Vec<_>>(), [Outcome::Processed]);
 }
 
 #[test]

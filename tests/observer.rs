@@ -75,6 +75,7 @@ fn an_observer_sees_who_takes_part_and_how_far_they_are() {
     child.say("let go");
     child.expect("let go");
     assert_eq!(look(), (3, 2, Some((pid, 2, 0))));
+    assert!(observer.look().expect("it can be read").receivers[0].latency.is_some());
     child.say("receive");
     child.expect("holds");
     child.kill();

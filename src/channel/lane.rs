@@ -48,6 +48,7 @@ pub(super) struct Content {
     pub(super) place: Place,
     pub(super) tail: u64,
     pub(super) stamp: u64,
+    pub(super) about: u64,
 }
 
 /// What is in an entry, for somebody who looks for one message.
@@ -91,6 +92,7 @@ impl Entry {
             place: Place::from_word(self.place.load(Ordering::Relaxed)),
             tail: self.tail.load(Ordering::Relaxed),
             stamp: self.stamp.load(Ordering::Relaxed),
+            about: self.about.load(Ordering::Relaxed),
         };
         self.is_still(sequence).then_some(content)
     }
@@ -111,6 +113,7 @@ impl Entry {
         self.place.store(content.place.to_word(), Ordering::Relaxed);
         self.tail.store(content.tail, Ordering::Relaxed);
         self.stamp.store(content.stamp, Ordering::Relaxed);
+        self.about.store(content.about, Ordering::Relaxed);
         for (word, from) in self.small.iter().zip(small) {
             word.store(*from, Ordering::Relaxed);
         }

@@ -82,7 +82,7 @@ fn is_small<T: Shareable + ?Sized>(len: usize) -> bool {
 /// [`send`](Loan::send) hands it over without copying it; dropped, it was never there. What is in it at first is what an
 /// earlier message left there, if it was not asked for [zeroed](crate::Sender::loan_zeroed): every byte pattern is a `T`.
 ///
-/// A message of up to 96 bytes is copied once when it is sent and once when it is received: that is faster. It may be
+/// A message of up to 88 bytes is copied once when it is sent and once when it is received: that is faster. It may be
 /// sent from another thread, and after the [`Sender`](crate::Sender) was dropped.
 pub struct Loan<T: Shareable + ?Sized = [u8]> {
     writer: Arc<Writer>,
@@ -90,6 +90,8 @@ pub struct Loan<T: Shareable + ?Sized = [u8]> {
     tail: T::Tail,
     len: usize,
     labelled: bool,
+    /// The request that it answers, if it does.
+    about: u64,
     sent: bool,
 }
 
@@ -97,7 +99,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
     /// Takes room for a `T` with `tail` elements.
     pub(super) fn take(writer: &Arc<Writer>, tail: T::Tail, zeroed: bool) -> Result<Self, SendError> {
         let memory = writer.memory();
-        let max = memory.geometry().max_message;
+        let max = memory.geometry().shape(writer.lane()).max_message;
         let len = T::LAYOUT.size(tail.to_len()).filter(|len| *len as u64 <= max);
         let channel = || memory.attachment().name();
         let len = len.ok_or_else(|| SendError::TooLarge { channel: channel(), max })?;
@@ -110,7 +112,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
             // SAFETY: the buffer is this loan's own, and at least `max_message` bytes long.
             unsafe { buffer.base.as_ptr().write_bytes(0, len) };
         }
-        Ok(Self { writer: Arc::clone(writer), bytes, tail, len, labelled: false, sent: false })
+        Ok(Self { writer: Arc::clone(writer), bytes, tail, len, labelled: false, about: 0, sent: false })
     }
 
     fn take_buffer(writer: &Arc<Writer>) -> Result<Buffer, SendError> {
@@ -190,7 +192,13 @@ impl<T: Shareable + ?Sized> Loan<T> {
             Bytes::Buffer(buffer) => (false, buffer.number, [].as_slice()),
         };
         let place = Place { len: self.len as u64, small, labelled: self.labelled, buffer };
-        (Content { place, tail: self.tail.to_len(), stamp: sys::now() }, words)
+        (Content { place, tail: self.tail.to_len(), stamp: sys::now(), about: self.about }, words)
+    }
+
+    /// Says that it answers a request.
+    pub(super) fn answering(mut self, request: u64) -> Self {
+        self.about = request;
+        self
     }
 
     pub(super) fn writer(&self) -> &Arc<Writer> {
@@ -251,6 +259,7 @@ pub struct Message<T: Shareable + ?Sized = [u8]> {
     tail: T::Tail,
     len: usize,
     stamp: u64,
+    about: u64,
     label: Option<Box<Label>>,
     missed: u64,
     deliveries: u64,
@@ -273,7 +282,7 @@ impl<T: Shareable + ?Sized> Message<T> {
     /// Takes hold of a message that was found in its entry; `None` if it was overwritten meanwhile. With `reserved` also
     /// the claim is used that is kept for `latest`.
     pub(super) fn hold(reader: &Arc<Reader>, found: &Found, reserved: bool) -> Result<Option<Self>, RecvError> {
-        let Found { lane, sequence, content: Content { place, tail, stamp }, missed, deliveries } = *found;
+        let Found { lane, sequence, content: Content { place, tail, stamp, about }, missed, deliveries } = *found;
         let (memory, geometry) = (reader.memory(), reader.memory().geometry());
         let corrupt = || RecvError::Corrupt { channel: memory.attachment().name(), lane, sequence };
         let tail = T::Tail::from_len(tail).ok_or_else(corrupt)?;
@@ -281,7 +290,7 @@ impl<T: Shareable + ?Sized> Message<T> {
         let sound = if place.small {
             is_small::<T>(len)
         } else {
-            len as u64 <= geometry.max_message && u64::from(place.buffer) < geometry.buffers()
+            len as u64 <= geometry.shape(lane).max_message && u64::from(place.buffer) < geometry.buffers()
         };
         if !sound {
             return Err(corrupt());
@@ -300,6 +309,7 @@ impl<T: Shareable + ?Sized> Message<T> {
             tail,
             len,
             stamp,
+            about,
             label: None,
             missed,
             deliveries: deliveries.unwrap_or(1),
@@ -351,6 +361,11 @@ impl<T: Shareable + ?Sized> Message<T> {
     #[must_use]
     pub fn lane(&self) -> usize {
         self.lane
+    }
+
+    /// The request that it answers, if it does.
+    pub(super) fn about(&self) -> u64 {
+        self.about
     }
 
     /// How many messages of its lane were overwritten before this receiver could get them, since the one before.

@@ -16,8 +16,10 @@ mod queue;
 mod receiver;
 mod roster;
 mod sender;
+mod service;
 mod ticket;
 mod wait;
+mod waitset;
 mod writer;
 
 pub use message::{Loan, Message};
@@ -26,12 +28,14 @@ pub use payload::{Dtype, Image, PixelFormat, Tensor, TensorView};
 pub use receiver::{Messages, Receiver};
 pub use roster::{ReceiverInfo, SenderInfo};
 pub use sender::{Sender, Unsent};
+pub use service::{Call, Client, Request, Server, ServiceOptions};
 pub use ticket::{Handled, Outcome, Ticket};
+pub use waitset::{Key, WaitSet};
 
 use crate::error::Error;
 use crate::object::{Header, Name, Object, Options, Persistence};
 use crate::segment::{Schema, Shareable, difference};
-use geometry::{Geometry, MESSAGE, MESSAGE_ALIGN, is_channel, message_lines};
+use geometry::{Geometry, MESSAGE, MESSAGE_ALIGN, is_of, lines_of};
 
 /// Who gets a message, and what happens when receivers are slower than senders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,10 +50,13 @@ pub enum Policy {
     /// One receiver gets each message. If it dies or gives the message back, another one gets it. A full window of
     /// unprocessed messages blocks the sender.
     Queue,
+    /// Requests of several clients go to one server, and each answer to who asked: a [`Server`] makes such a channel, and
+    /// none can be created with these options.
+    Service,
 }
 
 impl Policy {
-    const ALL: [Self; 3] = [Self::Lossless, Self::Newest, Self::Queue];
+    const ALL: [Self; 4] = [Self::Lossless, Self::Newest, Self::Queue, Self::Service];
 
     /// Its name in the description of a channel.
     fn name(self) -> &'static str {
@@ -57,6 +64,7 @@ impl Policy {
             Self::Lossless => "lossless",
             Self::Newest => "newest",
             Self::Queue => "queue",
+            Self::Service => "service",
         }
     }
 
@@ -172,20 +180,10 @@ impl ChannelOptions {
     /// What follows from the options for messages of type `T`.
     fn geometry<T: Shareable + ?Sized>(&self, name: &Name) -> Result<Geometry, Error> {
         let bad = |why: String| Error::BadOptions { name: name.to_string(), why };
-        let fixed = (!T::LAYOUT.has_tail()).then_some(T::LAYOUT.base_size() as u64);
-        let max_message = self.max_message.or(fixed).unwrap_or(1 << 16);
-        if max_message < T::LAYOUT.base_size() as u64 {
-            return Err(bad(format!(
-                "a message has {} bytes at least, more than {max_message}",
-                T::LAYOUT.base_size()
-            )));
+        if self.policy == Policy::Service {
+            return Err(bad("make a service with `Server::create`".into()));
         }
-        if T::LAYOUT.align() as u64 > MESSAGE_ALIGN {
-            return Err(bad(format!(
-                "its messages need an alignment of {}, of at most {MESSAGE_ALIGN}",
-                T::LAYOUT.align()
-            )));
-        }
+        let max_message = longest::<T>(self.max_message, name)?;
         Geometry::of(self, max_message).ok_or_else(|| {
             bad(format!(
                 "{} slots, {} senders, {} receivers, {} claims, {} loans of {max_message} bytes do not fit: use 1 to 32768 \
@@ -197,27 +195,40 @@ impl ChannelOptions {
     }
 }
 
+/// The size of the largest message of type `T`, if so much is asked for.
+fn longest<T: Shareable + ?Sized>(asked: Option<u64>, name: &Name) -> Result<u64, Error> {
+    let bad = |why: String| Err(Error::BadOptions { name: name.to_string(), why });
+    let (size, align) = (T::LAYOUT.base_size() as u64, T::LAYOUT.align() as u64);
+    let longest = asked.unwrap_or(if T::LAYOUT.has_tail() { 1 << 16 } else { size });
+    if longest < size {
+        return bad(format!("a message has {size} bytes at least, more than {longest}"));
+    }
+    if align > MESSAGE_ALIGN {
+        return bad(format!("its messages need an alignment of {align}, of at most {MESSAGE_ALIGN}"));
+    }
+    Ok(longest)
+}
+
 /// Refuses at compile time what can be no message.
 const fn check_message<T: Shareable + ?Sized>() {
     assert!(T::PLAIN, "a message is read by several processes at a time: it holds no atomics and no locks");
 }
 
-/// Whether an object holds a channel, of whatever.
-fn check_is_channel(header: &Header, name: &Name) -> Result<(), Error> {
-    if is_channel(&header.schema) {
+/// Whether an object holds a `channel`, or a `service`, of whatever.
+fn check_kind(header: &Header, name: &Name, kind: &str) -> Result<(), Error> {
+    if is_of(&header.schema, kind) {
         return Ok(());
     }
     let held = header.type_name().map_or("raw bytes".to_owned(), |other| format!("a `{other}`"));
-    let difference = format!("  it holds {held}, this program wants a channel");
+    let difference = format!("  it holds {held}, this program wants a {kind}");
     Err(Error::TypeMismatch { name: name.to_string(), difference })
 }
 
-/// Whether an object holds a channel of `T`.
-fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name) -> Result<(), Error> {
-    check_is_channel(header, name)?;
+/// Whether what the description of an object says at `path` is a `T`.
+fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name, path: &str) -> Result<(), Error> {
     let mut schema = Schema::default();
-    T::describe(&mut schema, MESSAGE, 0);
-    let (theirs, ours) = (message_lines(&header.schema), schema.into_text());
+    T::describe(&mut schema, path, 0);
+    let (theirs, ours) = (lines_of(&header.schema, path), schema.into_text());
     if theirs == ours {
         return Ok(());
     }
@@ -226,6 +237,7 @@ fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name) -> Result<(),
 
 /// What an object must be to be opened as a channel of `T`.
 fn checked<T: Shareable + ?Sized>(object: Object) -> Result<Object, Error> {
-    check_type::<T>(&object.header, &object.name)?;
+    check_kind(&object.header, &object.name, "channel")?;
+    check_type::<T>(&object.header, &object.name, MESSAGE)?;
     Ok(object)
 }

@@ -1,12 +1,12 @@
 //! Watching a channel without taking part: through its file, in nobody's way, and believing nothing.
 
-use super::geometry::{ENTRY, Geometry, MESSAGE, message_lines};
+use super::geometry::{ENTRY, Geometry, MESSAGE, is_of, lines_of};
 use super::lane::Place;
 use super::memory::{Entry, LaneHeader, SMALL};
 use super::message::METADATA;
 use super::queue::Task;
-use super::roster::{CLOSED, RECEIVES, ReceiverInfo, SenderInfo};
-use super::{Policy, check_is_channel};
+use super::roster::{CLOSED, RECEIVES, ReceiverInfo, SenderInfo, latency_of};
+use super::{Policy, check_kind};
 use crate::error::{Error, Who, shown};
 use crate::object::{Directory, Found, Name, ToName};
 use crate::owner::{self, OwnerId};
@@ -97,7 +97,9 @@ impl Observer {
         let found = Found::open(&name, &directory, Access::Read)?;
         drop(lock);
         let found = found.ok_or_else(|| Error::NotFound { name: name.to_string() })?;
-        check_is_channel(&found.header, &name)?;
+        if !is_of(&found.header.schema, "service") {
+            check_kind(&found.header, &name, "channel")?;
+        }
         let geometry = Geometry::parse(name.as_str(), &found.header.schema, found.header.data_len)?;
         Ok(Self { found, geometry })
     }
@@ -136,7 +138,7 @@ impl Observer {
         let living = |word: u64| owner::living_in(&table, &self.found.locks, OwnerId::in_word(word));
         let lanes = 0..of.senders as usize;
         let sent = lanes.clone().map(|lane| self.last(lane)).collect::<Result<Vec<_>, _>>()?;
-        let senders = lanes.clone().filter_map(|lane| {
+        let senders = of.request_lanes().filter_map(|lane| {
             let word = words.at(of.sender(lane));
             let who = living(word).filter(|_| word & CLOSED == 0)?;
             Some(SenderInfo { who: Some(who), lane, sent: sent[lane] })
@@ -148,7 +150,7 @@ impl Observer {
         Ok(ChannelInfo {
             policy: of.policy,
             message_type: message_type(&self.found.header.schema),
-            max_message: of.max_message,
+            max_message: of.shape(0).max_message,
             slots: of.slots,
             max_senders: of.senders as usize,
             max_receivers: of.receivers as usize,
@@ -161,12 +163,13 @@ impl Observer {
 
     fn receiver(&self, words: &Words, index: usize, who: Who, sent: &[u64]) -> ReceiverInfo {
         let of = &self.geometry;
-        let lag = |(lane, sent): (usize, &u64)| (sent + 1).saturating_sub(words.at(of.cursor(index, lane)));
-        let lags = sent.iter().enumerate().map(lag).fold(0, u64::saturating_add);
+        let lag = |lane: usize| (sent[lane] + 1).saturating_sub(words.at(of.cursor(index, lane)));
+        let lags = of.lanes_of(index).map(lag).fold(0, u64::saturating_add);
         ReceiverInfo {
             who: Some(who),
             lag: if of.policy == Policy::Queue { 0 } else { lags },
             missed: words.at(of.missed(index)),
+            latency: latency_of(words.at(of.latency(index))),
             claims: (0..of.claims).filter(|claim| words.at(of.claim(index, *claim)) != 0).count(),
         }
     }
@@ -180,9 +183,9 @@ impl Observer {
         let is_used = |sequence: &u64| {
             let task = words.at(of.task(lane, *sequence));
             match of.policy {
-                Policy::Queue => !matches!(Task::from_word(task), Task::Done { .. }),
-                Policy::Lossless if task < *sequence => true,
-                _ => (0..of.receivers as usize).any(|index| waits(*sequence, index)),
+                Policy::Queue => !Task::from_word(task).is_done(*sequence),
+                Policy::Lossless | Policy::Service if task < *sequence => true,
+                _ => of.readers(lane).any(|index| waits(*sequence, index)),
             }
         };
         (of.oldest(sent)..=sent).filter(is_used).count() as u64
@@ -212,7 +215,7 @@ impl Observer {
         }
         let place = Place::from_word(words.at(entry + offset_of!(Entry, place) as u64));
         let stamp = words.at(entry + offset_of!(Entry, stamp) as u64);
-        let longest = if place.small { SMALL as u64 } else { of.max_message };
+        let longest = if place.small { SMALL as u64 } else { of.shape(lane).max_message };
         let sound = place.len <= longest && u64::from(place.buffer) < of.buffers();
         let len = if sound { (place.len as usize).min(most) } else { 0 };
         let mut bytes = vec![0; len];
@@ -250,7 +253,7 @@ impl Observer {
 
 /// What a channel's description calls its messages.
 fn message_type(schema: &str) -> String {
-    let lines = message_lines(schema);
+    let lines = lines_of(schema, MESSAGE);
     let kind = lines.strip_prefix(MESSAGE).and_then(|rest| rest.split('\t').nth(1));
     match kind {
         None | Some("flexible tail") => "bytes".into(),

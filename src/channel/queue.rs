@@ -40,6 +40,16 @@ impl Task {
         }
     }
 
+    /// Whether message `sequence` of this place has been processed.
+    pub(super) fn is_done(self, sequence: u64) -> bool {
+        match self {
+            Self::Done { .. } => true,
+            // A sender died between `offer` and the entry: what it was to overwrite had been processed.
+            Self::Available { number: offered, .. } => offered != number(sequence),
+            Self::Taken { .. } => false,
+        }
+    }
+
     pub(super) fn to_word(self) -> u64 {
         let name = |number: u64| number >> 16 << 32 | number & 0xffff;
         match self {
@@ -74,16 +84,16 @@ pub(super) fn let_go(word: &AtomicU64, sequence: u64, me: OwnerId, processed: bo
     {
         let number = number(sequence);
         let next = if processed { Task::Done { number } } else { Task::Available { number, deliveries } };
-        // ORDERING: Release pairs with the Acquire in `take` and `is_done`: what was done with it is done. Nobody
+        // ORDERING: Release pairs with the Acquire in `take` and `has_room`: what was done with it is done. Nobody
         // takes a message from a living process, so this fails only over garbage.
         let _ = word.compare_exchange(seen, next.to_word(), Ordering::Release, Ordering::Relaxed);
     }
 }
 
-/// Whether the message that a sender would overwrite has been processed.
-pub(super) fn is_done(word: &AtomicU64) -> bool {
+/// Whether message `sequence`, which a sender would overwrite, has been processed.
+pub(super) fn is_done(word: &AtomicU64, sequence: u64) -> bool {
     // ORDERING: Acquire pairs with the Release in `let_go`.
-    matches!(Task::from_word(word.load(Ordering::Acquire)), Task::Done { .. })
+    Task::from_word(word.load(Ordering::Acquire)).is_done(sequence)
 }
 
 /// Makes a message available that is about to be sent.
@@ -130,11 +140,13 @@ mod tests {
         assert_eq!(take(&word, 5, b, alive), None, "somebody has it");
         assert_eq!(take(&word, 5, b, |owner| owner == a), Some(2), "who had it is dead");
         let_go(&word, 5, a, true);
-        assert!(!is_done(&word), "it is not his");
+        assert!(!is_done(&word, 5), "it is not his");
         let_go(&word, 5, b, false);
         assert_eq!(take(&word, 5, a, alive), Some(3));
         let_go(&word, 5, a, true);
-        assert!(is_done(&word));
+        assert!(is_done(&word, 5));
         assert_eq!(take(&word, 5, b, alive), None, "it was processed");
+        offer(&word, 7);
+        assert!(is_done(&word, 5) && !is_done(&word, 7), "who offered a later one may have died before it was sent");
     }
 }

@@ -28,7 +28,7 @@ const TRUST: Duration = Duration::from_millis(10);
 /// A place among the receivers. The messages that it holds share it.
 #[derive(Debug)]
 pub(super) struct Reader {
-    memory: Memory,
+    memory: Arc<Memory>,
     index: usize,
     /// The claims in use, a bit each: what is in shared memory is for senders, and not believed here.
     claims: AtomicU64,
@@ -37,13 +37,29 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    fn new(memory: Memory) -> Result<(Self, Vec<Start>), Error> {
-        let (index, starts) = memory.attach_receiver()?;
-        Ok((Self { memory, index, claims: AtomicU64::new(0), clock: sys::clock_id() }, starts))
+    /// Begins to receive in a place that was taken; dropping it gives the place back.
+    fn new(memory: Arc<Memory>, index: usize) -> (Self, Vec<Start>) {
+        let starts = memory.attach_receiver(index);
+        (Self { memory, index, claims: AtomicU64::new(0), clock: sys::clock_id() }, starts)
+    }
+
+    /// How it ended, if nobody sends to it any more; a server waits for further clients.
+    fn ending(&self, proved: bool) -> Option<Ending> {
+        let geometry = self.memory.geometry();
+        let serves = geometry.policy == Policy::Service && self.index == 0;
+        if serves { None } else { self.memory.ending(geometry.lanes_of(self.index), proved) }
     }
 
     pub(super) fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// Says how long a message took: of the first ones, and then of each 16th, as to ask the time takes some.
+    fn note_latency<T: Shareable + ?Sized>(&self, message: &Message<T>) {
+        if message.sequence() < 16 || message.sequence().is_multiple_of(16) {
+            let age = message.age().map_or(0, |age| age.as_nanos() as u64);
+            self.memory.latency(self.index).store(age, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn is_same_clock(&self, lane: usize) -> bool {
@@ -90,12 +106,14 @@ impl Reader {
         let queue = memory.geometry().policy == Policy::Queue;
         if done != Done::Absent {
             let task = memory.task(lane, sequence);
-            match done {
-                _ if queue => queue::let_go(task, sequence, memory.me(), done == Done::Processed),
-                Done::Processed => queue::raise(task, sequence),
-                _ => {}
+            if !queue && done == Done::Processed {
+                queue::raise(task, sequence);
             }
             memory.set_outcome(self.index, lane, sequence, done);
+            if queue {
+                // Last: whoever finds that it was processed asks by whom.
+                queue::let_go(task, sequence, memory.me(), done == Done::Processed);
+            }
         }
         if let Some(claim) = claim {
             lane::give_back(memory.claim(self.index, claim));
@@ -106,6 +124,33 @@ impl Reader {
         if queue {
             memory.messages().notify();
         }
+    }
+}
+
+impl Reader {
+    /// Whether there is something to receive, as far as the receiver says how far it is.
+    fn has_message(&self, probe: bool) -> bool {
+        let memory = &self.memory;
+        let queue = memory.geometry().policy == Policy::Queue;
+        memory.geometry().lanes_of(self.index).any(|lane| {
+            let last = memory.last(lane);
+            let cursor = memory.cursor(self.index, lane).load(Ordering::Relaxed);
+            if !queue {
+                return last >= cursor;
+            }
+            (cursor.max(memory.oldest(last))..=last).any(|sequence| {
+                match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
+                    Task::Available { number, .. } => number == queue::number(sequence),
+                    Task::Taken { by, .. } => probe && memory.attachment().is_dead(by),
+                    Task::Done { .. } => false,
+                }
+            })
+        })
+    }
+
+    /// Whether a receive would not wait: there is something, or nothing will ever come, or it fails.
+    pub(super) fn is_ready(&self, probe: bool) -> bool {
+        self.has_message(probe) || self.ending(probe).is_some() || self.memory.attachment().check().is_err()
     }
 }
 
@@ -147,10 +192,15 @@ impl Progress {
         reader.memory.released().notify();
     }
 
-    /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are.
+    /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are; or
+    /// with the oldest, if only what this receiver need not get is overwritten without its leave.
     fn fall_behind(&mut self, reader: &Reader, newest: u64) {
         let newest = newest.max(reader.memory.head(self.lane));
-        let next = newest.saturating_sub(reader.memory.geometry().slots / 2).max(self.cursor + 1);
+        let kept = match reader.memory.geometry().policy {
+            Policy::Newest => reader.memory.geometry().slots / 2,
+            _ => reader.memory.geometry().slots - 1,
+        };
+        let next = newest.saturating_sub(kept).max(self.cursor + 1);
         // What is older than this receiver it has not missed.
         let missed = next.saturating_sub(self.cursor.max(self.joined + 1));
         self.pass_over(reader, next);
@@ -311,11 +361,21 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     }
 
     fn start(object: Object) -> Result<Self, Error> {
-        let (reader, starts) = Reader::new(Memory::new(checked::<T>(object)?)?)?;
-        let lanes = starts.into_iter().enumerate();
-        let lanes =
-            lanes.map(|(lane, Start { cursor, joined })| Progress { lane, cursor, joined, missed: 0 }).collect();
-        Ok(Self { reader: Arc::new(reader), lanes, turn: 0, probed: Instant::now(), message: PhantomData })
+        let memory = Arc::new(Memory::new(checked::<T>(object)?)?);
+        let index = memory.take_place("receivers", memory.receivers())?;
+        Ok(Self::at(memory, index))
+    }
+
+    /// Receives in a place that was taken.
+    pub(super) fn at(memory: Arc<Memory>, index: usize) -> Self {
+        let (reader, starts) = Reader::new(memory, index);
+        let progress = |Start { lane, cursor, joined }| Progress { lane, cursor, joined, missed: 0 };
+        let lanes = starts.into_iter().map(progress).collect();
+        Self { reader: Arc::new(reader), lanes, turn: 0, probed: Instant::now(), message: PhantomData }
+    }
+
+    pub(super) fn reader(&self) -> &Arc<Reader> {
+        &self.reader
     }
 
     fn memory(&self) -> &Memory {
@@ -435,7 +495,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     ///
     /// As [`recv_timeout`](Self::recv_timeout).
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<(), RecvError> {
-        self.wait_until(timeout, |this, probe| this.is_ready(probe).then_some(Ok(())))
+        self.wait_until(timeout, |this, probe| this.reader.has_message(probe).then_some(Ok(())))
     }
 
     /// Goes back to the oldest message that is kept, in every lane: for who came late. In a queue it does nothing.
@@ -456,7 +516,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     pub fn wait_for_sender(&self, timeout: Option<Duration>) -> Result<(), RecvError> {
         let memory = self.memory();
         let start = Slices::new(timeout);
-        let there = |_| memory.ending(true).is_none().then_some(());
+        let there = |_| self.reader.ending(true).is_none().then_some(());
         let found = memory.wait(Event::Messages, timeout, there)?;
         found.ok_or_else(|| RecvError::TimedOut {
             channel: self.channel(),
@@ -468,7 +528,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     /// Who sends.
     #[must_use]
     pub fn senders(&self) -> Vec<SenderInfo> {
-        self.memory().sender_infos()
+        self.memory().sender_infos(self.memory().geometry().lanes_of(self.reader.index))
     }
 
     /// Who receives, this receiver included.
@@ -510,7 +570,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         if let Some(found) = look(self, probe) {
             return Some(found);
         }
-        let ending = self.memory().ending(probe)?;
+        let ending = self.reader.ending(probe)?;
         // What was sent before the end is to be seen by now.
         look(self, probe).or_else(|| self.is_finished().then(|| Err(self.ended(ending))))
     }
@@ -530,32 +590,13 @@ impl<T: Shareable + ?Sized> Receiver<T> {
             || memory.lanes().all(|lane| {
                 let last = memory.last(lane);
                 (memory.oldest(last)..=last).all(|sequence| {
-                    match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
-                        Task::Done { .. } => true,
+                    let word = memory.task(lane, sequence);
+                    match Task::from_word(word.load(Ordering::Relaxed)) {
                         Task::Taken { by, .. } => by == memory.me(),
-                        Task::Available { .. } => false,
+                        _ => queue::is_done(word, sequence),
                     }
                 })
             })
-    }
-
-    fn is_ready(&self, probe: bool) -> bool {
-        let memory = self.memory();
-        let queue = memory.geometry().policy == Policy::Queue;
-        memory.lanes().any(|lane| {
-            let cursor = self.lanes[lane].cursor;
-            if !queue {
-                return memory.last(lane) >= cursor;
-            }
-            let last = memory.last(lane);
-            (cursor.max(memory.oldest(last))..=last).any(|sequence| {
-                match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
-                    Task::Available { number, .. } => number == queue::number(sequence),
-                    Task::Taken { by, .. } => probe && memory.attachment().is_dead(by),
-                    Task::Done { .. } => false,
-                }
-            })
-        })
     }
 
     /// Receives a message that is there; the lanes take turns.
@@ -567,6 +608,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
             let (progress, reader) = (&mut self.lanes[lane], &self.reader);
             let message = if queue { progress.take_shared(reader, probe) } else { progress.take_next(reader, false) };
             if let Some(message) = message? {
+                self.reader.note_latency(&message);
                 self.turn = (lane + 1) % count;
                 return Ok(Some(message));
             }

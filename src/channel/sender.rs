@@ -64,7 +64,7 @@ impl<T: Shareable + ?Sized> Sender<T> {
         let header = header_of(total, 0, geometry.describe::<T>());
         let sum = |error| match error {
             Error::NoSpace { name, need, available, place, fix } => {
-                let (lanes, buffers, stride) = (geometry.senders, geometry.buffers(), geometry.stride);
+                let (lanes, buffers, stride) = (geometry.senders, geometry.buffers(), geometry.shape(0).stride);
                 let fix = format!("ask for less than {lanes} x {buffers} buffers of {stride} bytes, or {fix}");
                 Error::NoSpace { name, need, available, place, fix }
             }
@@ -101,7 +101,9 @@ impl<T: Shareable + ?Sized> Sender<T> {
 
     fn start(object: Object) -> Result<Self, Error> {
         let origin = object.origin;
-        let writer = Writer::new(Memory::new(checked::<T>(object)?)?)?;
+        let memory = Arc::new(Memory::new(checked::<T>(object)?)?);
+        let lane = memory.take_lane()?;
+        let writer = Writer::new(memory, lane)?;
         Ok(Self { writer: Arc::new(writer), origin, message: PhantomData })
     }
 
@@ -136,7 +138,7 @@ impl<T: Shareable + ?Sized> Sender<T> {
     /// The longest message in bytes.
     #[must_use]
     pub fn max_message(&self) -> u64 {
-        self.memory().geometry().max_message
+        self.memory().geometry().shape(0).max_message
     }
 
     fn memory(&self) -> &Memory {
@@ -189,7 +191,7 @@ impl<T: Shareable + ?Sized> Sender<T> {
     /// Who sends, this sender included.
     #[must_use]
     pub fn senders(&self) -> Vec<SenderInfo> {
-        self.memory().sender_infos()
+        self.memory().sender_infos(self.memory().lanes())
     }
 
     /// Waits until `count` receive, at most for `timeout` (for ever if `None`).

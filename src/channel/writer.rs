@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A lane that this process sends in. Its loans and tickets share it.
 #[derive(Debug)]
 pub(super) struct Writer {
-    memory: Memory,
+    memory: Arc<Memory>,
     lane: usize,
     state: Mutex<State>,
 }
@@ -38,10 +38,8 @@ pub(super) struct Sent {
 }
 
 impl Writer {
-    /// Takes a lane and finds out what a predecessor left in it.
-    pub(super) fn new(memory: Memory) -> Result<Self, Error> {
-        let lane = memory.take_lane()?;
-        // From here on, dropping gives the lane back.
+    /// Finds out what a predecessor left in a lane that was taken; dropping it gives the lane back.
+    pub(super) fn new(memory: Arc<Memory>, lane: usize) -> Result<Self, Error> {
         let mut writer = Self { memory, lane, state: Mutex::new(State::empty(lane)) };
         writer.memory.allow_lane(lane)?;
         let state = writer.take_stock();
@@ -110,8 +108,8 @@ impl Writer {
         };
         match self.memory.geometry().policy {
             Policy::Newest => true,
-            Policy::Queue => queue::is_done(self.memory.task(self.lane, overwritten)),
-            Policy::Lossless => {
+            Policy::Queue => queue::is_done(self.memory.task(self.lane, overwritten), overwritten),
+            Policy::Lossless | Policy::Service => {
                 // As far as can be seen, not one at a time: the receivers' words are in their caches.
                 if state.let_go < overwritten {
                     while state.let_go + 1 < state.next && self.memory.is_let_go(self.lane, state.let_go + 1) {

@@ -1,0 +1,360 @@
+//! Channels between real processes: every message as it was sent, in order and once; deaths are seen and named; and who
+//! misbehaves harms nobody else.
+#![allow(missing_docs)]
+
+#[path = "common/channel.rs"]
+mod channel;
+mod common;
+#[path = "common/random.rs"]
+mod random;
+
+use channel::{Raw, Shape, check, fill, lane_of, length};
+use common::{Child, Dir, HANG, hear, role, say, spawn, times};
+use memlane::{Message, Policy, Receiver, RecvError, Region, SendError, Sender};
+use random::Random;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+const SHAPE: Shape =
+    Shape { policy: Policy::Lossless, slots: 4, senders: 1, receivers: 1, claims: 2, loans: 2, max: 1 << 18 };
+
+/// The user's byte on which receivers sleep, and the one on which senders do.
+const MESSAGES: u64 = 0;
+const RELEASED: u64 = 64;
+
+#[test]
+#[ignore = "a child process of the other tests"]
+fn child() {
+    let Some((role, arguments)) = role() else { return };
+    let shape = Shape::from_text(&arguments[0]);
+    let number = |index: usize| arguments[index].parse::<u64>().expect("a number");
+    match role.as_str() {
+        "send" => send(&shape, number(1), number(2)),
+        "receive" => receive(&shape, number(1)),
+        "share" => share(&shape, number(1)),
+        "wait for a message" => wait_for_a_message(),
+        "wait for room" => wait_for_room(),
+        "go on sending" => go_on_sending(&shape, number(1)),
+        other => panic!("no role {other}"),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// What arrives
+
+/// Sends so many messages, when all are there.
+fn send(shape: &Shape, seed: u64, count: u64) {
+    let mut random = Random::from_seed(seed);
+    let sender = Sender::<[u8]>::open_or_create("cam", &shape.options()).expect("a lane");
+    let lane = lane_of(&sender);
+    say("here");
+    hear();
+    for sequence in 1..=count {
+        // The longest comes for sure.
+        let len = if sequence == 2 { shape.max as usize } else { length(&mut random, shape.max) };
+        let mut loan = sender.loan(len).expect("a buffer");
+        fill(&mut loan, lane, sequence);
+        assert_eq!(loan.send_timeout(HANG).expect("there is room in the end").sequence(), sequence);
+    }
+    say("sent");
+}
+
+/// What a receiver has got of each lane.
+struct Got {
+    newest: bool,
+    last: Vec<u64>,
+    missed: u64,
+}
+
+impl Got {
+    fn new(shape: &Shape) -> Self {
+        Self { newest: shape.policy == Policy::Newest, last: vec![0; shape.senders as usize], missed: 0 }
+    }
+
+    fn take(&mut self, message: &Message) {
+        check(message);
+        let last = &mut self.last[message.lane()];
+        assert!(self.newest || message.missed() == 0, "{message:?} after {last}: lost {}", message.missed());
+        assert_eq!(message.sequence(), *last + 1 + message.missed(), "out of order, or missed without a word");
+        *last = message.sequence();
+        self.missed += message.missed();
+    }
+}
+
+/// Receives until the end, holding now one message and now several.
+fn receive(shape: &Shape, seed: u64) {
+    let mut random = Random::from_seed(seed);
+    let mut receiver = Receiver::<[u8]>::wait_for("cam", Some(HANG)).expect("the sender's channel");
+    say("here");
+    hear();
+    let (mut got, mut held) = (Got::new(shape), VecDeque::new());
+    for message in &mut receiver {
+        let message = message.expect("nothing is wrong");
+        got.take(&message);
+        held.push_back(message);
+        while held.len() as u64 > random.below(shape.claims) {
+            held.pop_front();
+        }
+    }
+    say(&format!("{:?}, {} missed", got.last, got.missed));
+}
+
+/// Takes messages of a queue until the end, and says which.
+fn share(shape: &Shape, seed: u64) {
+    let mut random = Random::from_seed(seed);
+    let mut receiver = Receiver::<[u8]>::wait_for("cam", Some(HANG)).expect("the sender's channel");
+    say("here");
+    hear();
+    let mut got = Vec::new();
+    for message in &mut receiver {
+        let message = message.expect("nothing is wrong");
+        check(&message);
+        let (lane, sequence) = (message.lane(), message.sequence());
+        if random.below(20) == 0 {
+            message.give_back();
+        } else {
+            got.push(format!("{lane}:{sequence}"));
+        }
+    }
+    assert_eq!(shape.policy, Policy::Queue);
+    say(&got.join(" "));
+}
+
+/// Runs so many senders and receivers, who begin when all are there; what each receiver says in the end.
+fn run(dir: &Dir, shape: &Shape, role: &str, count: u64) -> Vec<String> {
+    let (mut random, start) = (Random::new(), Instant::now());
+    let mut children: Vec<Child> = Vec::new();
+    for (role, how_many) in [("send", shape.senders), (role, shape.receivers)] {
+        for _ in 0..how_many {
+            let seed = (random.next() >> 1).to_string();
+            children.push(spawn(dir.path(), role, &[&shape.to_text(), &seed, &count.to_string()]));
+        }
+    }
+    children.iter_mut().for_each(|child| assert_eq!(child.hear_or_kill().as_deref(), Some("here")));
+    children.iter_mut().rev().for_each(|child| child.say("go"));
+    let receivers = children.split_off(shape.senders as usize);
+    children.iter_mut().for_each(|child| assert_eq!(child.hear_or_kill().as_deref(), Some("sent")));
+    assert!(children.into_iter().all(|child| child.finish().success()));
+    let said = receivers.into_iter().map(|mut child| {
+        let said = child.hear_or_kill().expect("a receiver found something wrong");
+        assert!(child.finish().success());
+        said
+    });
+    let said = said.collect();
+    let Shape { policy, senders, receivers, max, .. } = shape;
+    println!(
+        "{policy:?}: {senders} x {count} messages of up to {max} bytes to {receivers} receivers in {:.1?}",
+        start.elapsed()
+    );
+    assert!(dir.files().is_empty(), "something is left");
+    said
+}
+
+#[test]
+fn every_receiver_gets_every_message_in_order_and_as_it_was_sent() {
+    let dir = Dir::new();
+    let long = |short, long| times(short, long);
+    for (receivers, slots, max, count) in [
+        (1, 2, 64 << 20, long(100, 2_000)),
+        (1, 1, 4 << 10, long(20_000, 1_000_000)),
+        (2, 2, long(4 << 20, 64 << 20), long(500, 2_000)),
+        (8, 4, 1 << 20, long(2_000, 100_000)),
+        (32, 4, 1 << 18, long(500, 20_000)),
+    ] {
+        let shape = Shape { receivers, slots, max, claims: 1, loans: 1, ..SHAPE };
+        let said = run(&dir, &shape, "receive", count);
+        assert_eq!(said, vec![format!("[{count}], 0 missed"); receivers as usize]);
+    }
+}
+
+#[test]
+fn four_senders_reach_four_receivers() {
+    let dir = Dir::new();
+    let count = times(1_000, 100_000);
+    let shape = Shape { senders: 4, receivers: 4, max: 1 << 18, ..SHAPE };
+    let said = run(&dir, &shape, "receive", count);
+    assert_eq!(said, vec![format!("[{count}, {count}, {count}, {count}], 0 missed"); 4]);
+}
+
+#[test]
+fn the_newest_come_in_order_and_what_was_missed_is_counted() {
+    let dir = Dir::new();
+    let count = times(50_000, 5_000_000);
+    for (receivers, slots) in [(1, 1), (8, 4)] {
+        let shape = Shape { policy: Policy::Newest, receivers, slots, max: 1 << 14, ..SHAPE };
+        let said = run(&dir, &shape, "receive", count);
+        assert!(said.iter().all(|said| said.starts_with(&format!("[{count}], "))), "the last ones stay: {said:?}");
+    }
+}
+
+#[test]
+fn a_queue_gives_each_message_to_one() {
+    let dir = Dir::new();
+    let count = times(2_000, 100_000);
+    let shape = Shape { policy: Policy::Queue, senders: 2, receivers: 8, slots: 8, ..SHAPE };
+    let mut takers = BTreeMap::new();
+    for said in run(&dir, &shape, "share", count) {
+        for message in said.split_whitespace() {
+            *takers.entry(message.to_owned()).or_insert(0) += 1;
+        }
+    }
+    let sent = (0..2).flat_map(|lane| (1..=count).map(move |sequence| format!("{lane}:{sequence}")));
+    assert_eq!(takers, sent.map(|message| (message, 1)).collect());
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Deaths
+
+/// Sleeps until a message comes or its sender has died, and says so.
+fn wait_for_a_message() {
+    let mut receiver = Receiver::<[u8]>::open("cam").expect("the parent's channel");
+    receiver.wait_for_sender(Some(HANG)).expect("it has come");
+    say("here");
+    match receiver.recv_timeout(HANG) {
+        Err(RecvError::SenderDied { sender: Some(who), .. }) => say(&format!("{} died", who.pid)),
+        other => say(&format!("{other:?}")),
+    }
+}
+
+/// Fills the window and sleeps until there is room or nobody receives any more, and says so. The message is not lost.
+fn wait_for_room() {
+    let sender = Sender::<[u8]>::open("cam").expect("the parent's channel");
+    sender.wait_for_receivers(1, Some(HANG)).expect("it has come");
+    say("here");
+    let unsent = loop {
+        let mut loan = sender.loan(1000).expect("a buffer");
+        loan.fill(7);
+        if let Err(unsent) = loan.send_timeout(HANG) {
+            break unsent;
+        }
+    };
+    match unsent.error() {
+        SendError::NoReceiver { last: Some(who), .. } => say(&format!("{} died", who.pid)),
+        other => say(&format!("{other:?}")),
+    }
+    assert!(unsent.into_loan().iter().all(|byte| *byte == 7), "it comes back as it was");
+}
+
+/// Waits until somebody sleeps on this word: it says so in its slot of the participant table.
+fn wait_until_asleep(dir: &Dir, word: u64) {
+    let table = || std::fs::read(dir.path().join("cam")).expect("the channel")[256..256 + 64 * 128].to_vec();
+    while !table().chunks(64).any(|slot| slot[32..40] == (word | 2).to_ne_bytes()) {
+        std::thread::yield_now();
+    }
+}
+
+/// How long a process that sleeps takes to say that the one it waits for was killed.
+fn time_to_be_told(policy: Policy, kills_sender: bool, random: &mut Random) -> Duration {
+    let dir = Dir::new();
+    let shape = Shape { policy, max: 4096, ..SHAPE };
+    // Who creates a channel sends; it is kept for those who come.
+    let keep = shape.options().persistence(memlane::Persistence::Keep);
+    drop(Sender::<[u8]>::create(dir.name("cam"), &keep).expect("a fresh channel"));
+    let (sleeper, word) = if kills_sender { ("wait for a message", MESSAGES) } else { ("wait for room", RELEASED) };
+    let victim = if kills_sender { "send" } else { "receive" };
+    let mut victim = spawn(dir.path(), victim, &[&shape.to_text(), "1", "0"]);
+    victim.expect("here");
+    let mut sleeper = spawn(dir.path(), sleeper, &[&shape.to_text()]);
+    sleeper.expect("here");
+    wait_until_asleep(&dir, word);
+    // The longer it has slept, the longer its sleeps are.
+    std::thread::sleep(Duration::from_millis(random.below(200)));
+    let pid = victim.pid();
+    let start = Instant::now();
+    victim.kill();
+    let told = sleeper.hear_or_kill();
+    let time = start.elapsed();
+    assert_eq!(told, Some(format!("{pid} died")));
+    assert!(sleeper.finish().success());
+    time
+}
+
+#[test]
+fn who_sleeps_is_told_who_died() {
+    let mut random = Random::new();
+    for (what, policy, kills_sender) in [
+        ("a receiver of its sender's death", Policy::Lossless, true),
+        ("a receiver of a queue of its sender's death", Policy::Queue, true),
+        ("a blocked sender of its receiver's death", Policy::Lossless, false),
+        ("a blocked sender of a queue of its receiver's death", Policy::Queue, false),
+    ] {
+        let mut took: Vec<Duration> =
+            (0..times(5, 100)).map(|_| time_to_be_told(policy, kills_sender, &mut random)).collect();
+        took.sort();
+        println!(
+            "{what}: told {:.1?} after the kill (median), {:.1?} at most",
+            took[took.len() / 2],
+            took[took.len() - 1]
+        );
+    }
+}
+
+/// Sends without end, and goes on with the numbers where the dead one ended.
+fn go_on_sending(shape: &Shape, seed: u64) {
+    let mut random = Random::from_seed(seed);
+    let sender = Sender::<[u8]>::open("cam").expect("the dead one's lane");
+    let lane = lane_of(&sender);
+    let region = Region::open("cam").expect("it is there");
+    let mut sequence = shape.last(&region, lane) + 1;
+    say("here");
+    loop {
+        let mut loan = sender.loan(length(&mut random, shape.max)).expect("a buffer");
+        fill(&mut loan, lane, sequence);
+        let ticket = loan.send_timeout(HANG).expect("there is room in the end");
+        assert_eq!(ticket.sequence(), sequence);
+        sequence += 1;
+    }
+}
+
+#[test]
+fn successors_of_killed_senders_go_on_without_a_gap() {
+    let dir = Dir::new();
+    let kills = times(100, 2_000);
+    for policy in [Policy::Lossless, Policy::Queue] {
+        let shape = Shape { policy, max: 1 << 14, ..SHAPE };
+        let mut random = Random::new();
+        let keep = shape.options().persistence(memlane::Persistence::Keep);
+        drop(Sender::<[u8]>::create(dir.name("cam"), &keep).expect("a fresh channel"));
+        let mut receiver = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+        let mut got = Got::new(&shape);
+        for _ in 0..kills {
+            let mut sender = spawn(dir.path(), "go on sending", &[&shape.to_text(), &(random.next() >> 1).to_string()]);
+            assert_eq!(sender.hear_or_kill().as_deref(), Some("here"));
+            for _ in 0..random.below(50) {
+                got.take(&receiver.recv_timeout(HANG).expect("a message"));
+            }
+            let pid = sender.pid();
+            assert!(sender.kill_if_alive(), "the sender found something wrong");
+            let end = loop {
+                match receiver.recv_timeout(HANG) {
+                    Ok(message) => got.take(&message),
+                    Err(end) => break end,
+                }
+            };
+            let RecvError::SenderDied { sender: Some(who), .. } = &end else { panic!("{end}") };
+            assert_eq!(who.pid, pid);
+        }
+        println!("{policy:?}: {} messages of {kills} senders, each killed, without a gap", got.last[0]);
+        drop(receiver);
+        memlane::remove(dir.name("cam")).expect("it is there");
+    }
+}
+
+#[test]
+fn what_a_sender_offered_when_it_died_holds_nobody_up() {
+    let dir = Dir::new();
+    let shape = Shape { policy: Policy::Queue, ..SHAPE };
+    let sender = Sender::<[u8]>::create(dir.name("cam"), &shape.options()).expect("a fresh channel");
+    let mut receiver = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    for number in 1..=4 {
+        sender.send_copy(&[number]).expect("there is room");
+        assert_eq!(receiver.recv().expect("a message")[..], [number]);
+    }
+    drop(sender);
+    // As if it had gone after the first store of its next message.
+    Raw::open(&dir.path().join("cam")).put(shape.task(0, 5), 1 << 30 | 5);
+    assert!(matches!(receiver.recv_timeout(HANG), Err(RecvError::Closed { .. })));
+    let successor = Sender::<[u8]>::open(dir.name("cam")).expect("there is a lane");
+    successor.loan(1).expect("small").send_timeout(HANG).expect("there is room");
+    assert_eq!(receiver.recv_timeout(HANG).expect("a message").sequence(), 5);
+}
