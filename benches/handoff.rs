@@ -1,4 +1,4 @@
-//! The round trip of the hand-off between two processes, as in the example of that name, with a payload nobody
+//! The round trip of a hand-off between two processes, of a frame behind a lock, with a payload nobody
 //! touches; and the two floors it stands on: a cache line that goes to and fro, and a futex that does.
 #![allow(missing_docs, unsafe_code)]
 
