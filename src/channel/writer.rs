@@ -69,7 +69,7 @@ impl Writer {
         }
         State {
             next: last + 1,
-            pool: Pool::new(lane, window, geometry.buffers() as usize),
+            pool: Pool::new(lane, window, geometry.buffers() as usize, geometry.stride),
             let_go: oldest - 1,
             receivers: Arc::new([]),
         }
@@ -156,7 +156,7 @@ impl Writer {
 
 impl State {
     fn empty(lane: usize) -> Self {
-        Self { next: 1, pool: Pool::new(lane, Vec::new(), 0), let_go: 0, receivers: Arc::new([]) }
+        Self { next: 1, pool: Pool::new(lane, Vec::new(), 0, 1), let_go: 0, receivers: Arc::new([]) }
     }
 }
 
