@@ -25,6 +25,8 @@ const LARGEST: usize = 64 << 20;
 const RECEIVERS: [(&str, usize); 6] = [("1", 1), ("2", 2), ("4", 4), ("8", 8), ("16", 16), ("32", 32)];
 const SMALL: usize = 64;
 const BATCH: u64 = 64;
+/// Short enough that most blocks see no other process, where one round takes a microsecond.
+const BLOCK: u64 = 200;
 const BLOCKS: usize = 200;
 /// Long enough for the other side to fall asleep.
 const THOUGHT: Duration = Duration::from_micros(30);
@@ -39,6 +41,8 @@ enum What {
     Futex,
     /// Bytes are written by the one and read by the other, in one place, with a cache line to and fro.
     Memory,
+    /// The same in two places in turn, as many as a channel of one slot uses.
+    TwoPlaces,
     /// A small message, answered by one, both received by `recv`, which spins, and sleeps if that does not help.
     Small,
     /// As `Small`, measured from when it was sent to when it was received.
@@ -61,9 +65,12 @@ enum What {
     Shared,
 }
 
-const ALL: [What; 13] = {
-    use What::{Batches, Copied, Futex, InPlace, Join, Line, Memory, OneWay, Polled, Shared, Singly, Small, Untouched};
-    [Line, Futex, Memory, Small, OneWay, Polled, Untouched, InPlace, Copied, Singly, Batches, Join, Shared]
+const ALL: [What; 14] = {
+    use What::{
+        Batches, Copied, Futex, InPlace, Join, Line, Memory, OneWay, Polled, Shared, Singly, Small, TwoPlaces,
+        Untouched,
+    };
+    [Line, Futex, Memory, TwoPlaces, Small, OneWay, Polled, Untouched, InPlace, Copied, Singly, Batches, Join, Shared]
 };
 
 fn sleeps(what: What) -> bool {
@@ -130,6 +137,7 @@ fn poll(receiver: &mut Receiver) -> Message {
 struct Shared {
     words: Segment<Words>,
     memory: RefCell<RegionMut>,
+    turn: Cell<bool>,
     /// Where copies come from and go to.
     private: RefCell<Vec<u8>>,
 }
@@ -137,12 +145,12 @@ struct Shared {
 impl Shared {
     fn new(words: Segment<Words>, memory: SharedMemory) -> Self {
         let memory = RefCell::new(memory.map_mut().expect("its bytes"));
-        Self { words, memory, private: RefCell::new(vec![1; LARGEST]) }
+        Self { words, memory, turn: Cell::new(false), private: RefCell::new(vec![1; LARGEST]) }
     }
 
     fn create(name: &Name) -> Self {
         let words = Segment::create(part(name, "words"), (), &Options::new(), |_| ()).expect("a fresh object");
-        let memory = SharedMemory::create(part(name, "memory"), LARGEST as u64, &Options::new());
+        let memory = SharedMemory::create(part(name, "memory"), 2 * LARGEST as u64, &Options::new());
         Self::new(words, memory.expect("a fresh object"))
     }
 
@@ -151,10 +159,13 @@ impl Shared {
         Self::new(words, SharedMemory::open(part(name, "memory")).expect("the parent's object"))
     }
 
-    fn memory(&self, len: usize) -> *mut [u8] {
+    /// The bytes of this round.
+    fn memory(&self, what: What, len: usize) -> *mut [u8] {
+        let turn = self.turn.replace(!self.turn.get());
+        let offset = if what == What::TwoPlaces && turn { len } else { 0 };
         let mut memory = self.memory.borrow_mut();
-        assert!(len <= memory.len());
-        std::ptr::slice_from_raw_parts_mut(memory.as_mut_ptr(), len)
+        assert!(offset + len <= memory.len());
+        std::ptr::slice_from_raw_parts_mut(memory.as_mut_ptr().wrapping_add(offset), len)
     }
 }
 
@@ -212,9 +223,9 @@ impl Asking {
         match what {
             What::Line => return shared.words.ask_spinning(),
             What::Futex => return shared.words.ask_sleeping(think),
-            What::Memory => {
+            What::Memory | What::TwoPlaces => {
                 // SAFETY: the other side reads these bytes between the question and the answer only.
-                write(unsafe { &mut *shared.memory(len) });
+                write(unsafe { &mut *shared.memory(what, len) });
                 return shared.words.ask_spinning();
             }
             What::Untouched => {
@@ -306,7 +317,9 @@ impl Answering {
             What::Line => shared.words.answer_spinning(|| ()),
             What::Futex => shared.words.answer_sleeping(think),
             // SAFETY: the other side writes these bytes before the question and after the answer only.
-            What::Memory => shared.words.answer_spinning(|| read(unsafe { &*shared.memory(len) })),
+            What::Memory | What::TwoPlaces => {
+                shared.words.answer_spinning(|| read(unsafe { &*shared.memory(what, len) }));
+            }
             What::Untouched => {
                 drop(large.poll());
                 large.send(len, |_| ());
@@ -322,7 +335,7 @@ impl Answering {
             What::Polled => drop(small.poll()),
             _ => drop(small.receive()),
         }
-        if !matches!(what, What::Line | What::Futex | What::Memory | What::Untouched) {
+        if !matches!(what, What::Line | What::Futex | What::Memory | What::TwoPlaces | What::Untouched) {
             think();
             small.send(SMALL, |_| ());
         }
@@ -389,10 +402,10 @@ impl Bench {
 
     fn spinning(&self, goals: &mut Goals) {
         let mut contenders = [
-            self.awake("round trip", What::Small, SMALL, 2_000),
-            self.awake("one way, by its age", What::OneWay, SMALL, 2_000),
-            self.awake("bare cache line", What::Line, 0, 2_000),
-            self.awake("round trip, polled", What::Polled, SMALL, 2_000),
+            self.awake("round trip", What::Small, SMALL, BLOCK),
+            self.awake("one way, by its age", What::OneWay, SMALL, BLOCK),
+            self.awake("bare cache line", What::Line, 0, BLOCK),
+            self.awake("round trip, polled", What::Polled, SMALL, BLOCK),
         ];
         if let Some(turns) = self.compare("64 B between two cores", BLOCKS, &mut contenders) {
             goals.at_most("64 B round trip, spinning, x the bare cache line", turns.ratio(0, 2), 4.0);
@@ -417,8 +430,8 @@ impl Bench {
 
     fn stream(&self, goals: &mut Goals) {
         let mut contenders = [
-            self.awake("in batches", What::Batches, SMALL, 10_000),
-            self.awake("one by one", What::Singly, SMALL, 10_000),
+            self.awake("in batches", What::Batches, SMALL, 5_000),
+            self.awake("one by one", What::Singly, SMALL, 5_000),
         ];
         if let Some(turns) = self.compare("stream of 64 B", BLOCKS, &mut contenders) {
             goals.at_least("64 B one way in batches, millions of messages/s", 1e3 / turns.median(0), 10.0);
@@ -426,7 +439,7 @@ impl Bench {
     }
 
     fn untouched(&self, goals: &mut Goals) {
-        let mut contenders = SIZES.map(|(label, len)| self.awake(label, What::Untouched, len, 1_000));
+        let mut contenders = SIZES.map(|(label, len)| self.awake(label, What::Untouched, len, BLOCK));
         if let Some(turns) = self.compare("untouched, round trip between two cores", BLOCKS, &mut contenders) {
             let all = 0..SIZES.len();
             let pairs = all.clone().flat_map(|of| all.clone().map(move |to| (of, to)));
@@ -437,12 +450,13 @@ impl Bench {
 
     fn touched(&self, goals: &mut Goals) {
         for (label, len) in SIZES {
-            let block = ((16 << 20) / len).clamp(1, 1_000) as u64;
+            let block = ((16 << 20) / len).clamp(1, BLOCK as usize) as u64;
             let blocks = if len == LARGEST { BLOCKS / 8 } else { BLOCKS };
             let mut contenders = [
                 self.awake("in place", What::InPlace, len, block),
                 self.awake("copied", What::Copied, len, block),
                 self.awake("bare write and read", What::Memory, len, block),
+                self.awake("bare, two places", What::TwoPlaces, len, block),
             ];
             let turns = self.compare(&format!("{label}, written and read"), blocks, &mut contenders);
             if let Some(turns) = turns.filter(|_| label == "8 MiB") {
@@ -452,7 +466,7 @@ impl Bench {
     }
 
     fn receivers(&self) {
-        let mut contenders = RECEIVERS.map(|(label, count)| self.awake(label, What::Shared, count, 500));
+        let mut contenders = RECEIVERS.map(|(label, count)| self.awake(label, What::Shared, count, BLOCK));
         self.compare("64 B to so many receivers of one process", BLOCKS / 2, &mut contenders);
     }
 
