@@ -1,9 +1,13 @@
 //! The real command, in real processes, each test with a directory of its own that must be empty at the end.
 #![allow(missing_docs)]
 
+mod channel;
 mod common;
 mod deaths;
 mod demo;
 mod handoff;
 mod objects;
 mod soak;
+mod tap;
+mod terminal;
+mod top;
