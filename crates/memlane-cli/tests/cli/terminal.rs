@@ -6,7 +6,7 @@ use memlane::{ChannelOptions, Image, PixelFormat, Policy, Sender};
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-/// A terminal of its own, with a shell that runs a command and says how it ended.
+/// A terminal of its own, with a shell that runs a command, of the program `$MEMLANE`, and says how it ended.
 struct Terminal {
     server: String,
 }
@@ -14,12 +14,14 @@ struct Terminal {
 impl Terminal {
     /// `None` if there is no tmux, which is said on standard error past the test harness.
     fn start(place: &Place, command: &str) -> Option<Self> {
-        let server = place.objects().file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let server = memlane::Name::unique("memlane-terminal").expect("a unique name").to_string();
         let terminal = Self { server };
-        let program = env!("CARGO_BIN_EXE_memlane");
-        let shell = format!("'{program}' {command}; echo \"ended with $?\"; exec cat");
+        let shell = format!("{command}; echo \"ended with $?\"; exec cat");
         let mut tmux = terminal.tmux(&["new-session", "-d", "-x", "120", "-y", "30", "sh", "-c", &shell]);
-        tmux.env("MEMLANE_DIR", place.objects()).env_remove("NO_COLOR").env_remove("TMUX");
+        tmux.env("MEMLANE_DIR", place.objects())
+            .env("MEMLANE", env!("CARGO_BIN_EXE_memlane"))
+            .env_remove("NO_COLOR")
+            .env_remove("TMUX");
         match tmux.output() {
             Ok(output) => assert!(output.status.success(), "{output:?}"),
             Err(_) => {
@@ -108,7 +110,7 @@ fn top_shows_a_lag_that_grows_when_a_receiver_is_stopped() {
     let place = Place::new();
     let sender = create::<[u8]>(&place, "cam", &newest());
     let (healthy, stopped) = (start(&place, "receive cam"), start(&place, "receive cam"));
-    let Some(terminal) = Terminal::start(&place, "top --interval 100ms") else { return };
+    let Some(terminal) = Terminal::start(&place, "\"$MEMLANE\" top --interval 100ms") else { return };
     let lag_of = |screen: &str, pid| about(screen, pid).map(|fields| number(&fields, LAG));
     let send = |sender: &Sender| drop(sender.send_copy(b"again").expect("it never waits"));
     terminal.wait("the channel and its receivers, who keep up", |screen| {
@@ -144,9 +146,24 @@ fn top_shows_a_lag_that_grows_when_a_receiver_is_stopped() {
 }
 
 #[test]
+fn top_has_colours_only_where_they_are_wanted() {
+    let place = Place::new();
+    let _sender = create::<[u8]>(&place, "cam", &newest());
+    let receiver = start(&place, "receive cam");
+    stop(&receiver);
+    for (environment, colored) in [("", true), ("NO_COLOR=1", false)] {
+        let command = format!("{environment} \"$MEMLANE\" top");
+        let Some(terminal) = Terminal::start(&place, &command) else { return };
+        terminal.wait_for_text("1 stopped");
+        let screen = terminal.ask(&["capture-pane", "-p", "-e"]);
+        assert_eq!(screen.contains("\x1b[38;5;1m1 stopped"), colored, "{screen:?}");
+    }
+}
+
+#[test]
 fn top_follows_keys_and_channels_that_come_and_go() {
     let place = Place::new();
-    let Some(terminal) = Terminal::start(&place, "top --interval 100ms") else { return };
+    let Some(terminal) = Terminal::start(&place, "\"$MEMLANE\" top --interval 100ms") else { return };
     terminal.wait_for_text("start one with `memlane send cam0");
     let [first, second] = ["first", "second"].map(|name| create::<[u8]>(&place, name, &newest()));
     terminal.wait_for_text("> first ");
@@ -178,7 +195,7 @@ fn top_survives_any_size_and_gives_the_terminal_back_when_it_is_told_to_end() {
     let place = Place::new();
     let _channels: Vec<_> =
         (0..20).map(|number| create::<[u8]>(&place, &format!("channel{number:02}"), &newest())).collect();
-    let Some(terminal) = Terminal::start(&place, "top --interval 100ms") else { return };
+    let Some(terminal) = Terminal::start(&place, "\"$MEMLANE\" top --interval 100ms") else { return };
     terminal.wait_for_text("> channel00 ");
     terminal.wait_for_text("more below");
     for _ in 0..19 {
@@ -206,7 +223,7 @@ fn tap_shows_images_as_pictures() {
     let mut image = sender.loan_image(2, 3, PixelFormat::Rgb8).expect("a buffer");
     image.pixels.copy_from_slice(&[250, 0, 0, 0, 251, 0, 0, 0, 252, 253, 253, 253, 7, 8, 9, 10, 11, 12]);
     image.send().expect("it never waits");
-    let Some(terminal) = Terminal::start(&place, "tap cam --count 1") else { return };
+    let Some(terminal) = Terminal::start(&place, "\"$MEMLANE\" tap cam --count 1") else { return };
     terminal.wait_for_text("ended with 0");
     let text = terminal.text();
     let lines: Vec<_> = text.lines().collect();
@@ -228,7 +245,10 @@ fn tap_shows_no_pictures_where_none_are_wanted() {
     let place = Place::new();
     let sender = create::<Image>(&place, "cam", &newest());
     sender.loan_image(2, 2, PixelFormat::Rgb8).expect("a buffer").send().expect("it never waits");
-    let Some(terminal) = Terminal::start(&place, "tap cam --count 1 --no-picture") else { return };
+    let Some(terminal) = Terminal::start(&place, "\"$MEMLANE\" tap cam --count 1 --no-picture") else { return };
     terminal.wait_for_text("ended with 0");
     assert!(terminal.text().contains("image 2x2 rgb8") && !terminal.text().contains('▀'), "{}", terminal.text());
+    let plain = Terminal::start(&place, "NO_COLOR=1 \"$MEMLANE\" tap cam --count 1").expect("tmux is there");
+    plain.wait_for_text("ended with 0");
+    assert!(plain.text().contains("image 2x2 rgb8") && !plain.text().contains('▀'), "{}", plain.text());
 }
