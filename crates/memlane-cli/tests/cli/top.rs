@@ -94,7 +94,7 @@ fn messages_are_counted_between_two_looks() {
     let sender = create::<[u8]>(&place, "cam", &ChannelOptions::new().policy(Policy::Newest));
     let receiver = start(&place, "receive cam");
     stop(&receiver);
-    let mut top = place.start(&["top", "--json", "--count", "3", "--interval", "100ms"]);
+    let mut top = place.start(&["top", "--json", "--count", "3", "--interval", "300ms"]);
     let mut sent = 0;
     while top.is_running() {
         sender.send_copy(b"again").expect("it never waits");
