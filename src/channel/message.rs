@@ -481,3 +481,24 @@ impl<T: Shareable + ?Sized> fmt::Debug for Message<T> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Value;
+    use crate::channel::Image;
+
+    #[test]
+    fn copied_bytes_are_read_as_far_as_they_go() {
+        let bytes: Vec<u8> = (0..200).collect();
+        let number = |start: u8| u32::from_ne_bytes([start, start + 1, start + 2, start + 3]);
+        for (len, tail, pixels) in [(64, 9, 0), (65, 9, 1), (200, 9, 9), (200, u64::MAX, 136)] {
+            let image = Value::<Image>::of(&bytes[..len], tail).expect("its fields");
+            assert_eq!(
+                (image.width, image.format, &image.pixels[..]),
+                (number(0), number(12), &bytes[64..64 + pixels])
+            );
+        }
+        assert!(Value::<Image>::of(&bytes[..63], 0).is_none() && Value::<[u64; 2]>::of(&bytes[..15], 0).is_none());
+        assert_eq!(Value::<[u8]>::of(&[], 9).expect("nothing is enough").len(), 0);
+    }
+}
