@@ -316,9 +316,10 @@ impl Answering {
         match what {
             What::Line => shared.words.answer_spinning(|| ()),
             What::Futex => shared.words.answer_sleeping(think),
-            // SAFETY: the other side writes these bytes before the question and after the answer only.
             What::Memory | What::TwoPlaces => {
-                shared.words.answer_spinning(|| read(unsafe { &*shared.memory(what, len) }));
+                let bytes = shared.memory(what, len);
+                // SAFETY: the other side writes these bytes before the question and after the answer only.
+                shared.words.answer_spinning(|| read(unsafe { &*bytes }));
             }
             What::Untouched => {
                 drop(large.poll());
