@@ -67,7 +67,7 @@ impl Writer {
         }
         State {
             next: last + 1,
-            pool: Pool::new(lane, window, geometry.buffers() as usize),
+            pool: Pool::new(lane, window, geometry.buffers() as usize, geometry.shape(lane).stride),
             let_go: oldest - 1,
             receivers: Arc::new([]),
         }
@@ -158,7 +158,7 @@ impl Writer {
 
 impl State {
     fn empty(lane: usize) -> Self {
-        Self { next: 1, pool: Pool::new(lane, Vec::new(), 0), let_go: 0, receivers: Arc::new([]) }
+        Self { next: 1, pool: Pool::new(lane, Vec::new(), 0, 1), let_go: 0, receivers: Arc::new([]) }
     }
 }
 
