@@ -478,7 +478,6 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         if self.memory().geometry().policy == Policy::Queue {
             return self.try_recv();
         }
-        self.memory().attachment().check()?;
         for _ in 0..TRIES {
             let Some((newest, sequence)) = self.newest() else { break };
             if let Some(message) = self.lanes[newest].take(&self.reader, sequence, true)? {
