@@ -4,7 +4,9 @@
 mod common;
 
 use common::{Dir, hear, role, say, spawn};
-use memlane::{ChannelOptions, Client, Policy, Receiver, RecvError, SendError, Sender, Server, ServiceOptions};
+use memlane::{
+    ChannelOptions, Client, Outcome, Policy, Receiver, RecvError, SendError, Sender, Server, ServiceOptions,
+};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,6 +57,18 @@ fn a_server_does_not_wait_for_a_client_that_dies() {
         let unsent = sent.join().expect("no panic").expect_err("nobody takes it");
         assert!(matches!(unsent.error(), SendError::NoReceiver { .. }), "{unsent}");
     });
+}
+
+#[test]
+fn an_answer_waits_for_its_client_alone() {
+    let dir = Dir::new();
+    let mut server = Server::<u64, u64>::create(dir.name("srv"), &ServiceOptions::new()).expect("a fresh service");
+    let [mut client, _other] = [0, 1].map(|_| Client::<u64, u64>::open(dir.name("srv")).expect("it is there"));
+    let call = client.call(client.loan(()).expect("small")).expect("there is room");
+    let ticket = server.recv().expect("a request").loan(()).expect("small").send().expect("there is room");
+    drop(client.answer(call, Some(PATIENCE)).expect("an answer"));
+    let handled = ticket.wait(Some(Duration::ZERO)).expect("it was let go");
+    assert_eq!(handled.iter().map(|it| it.outcome).collect::<Vec<_>>(), [Outcome::Processed]);
 }
 
 /// Forks while it holds all that a channel has. The forked child tries to use it, and drops it.
@@ -143,7 +157,6 @@ fn a_number_that_no_message_has_costs_nothing_but_what_it_overwrote() {
 #[cfg(any(miri, memlane_heap))]
 mod steps {
     use super::*;
-    use memlane::Outcome;
     use memlane::heap::{die_at, kill_self, start_process};
     use std::sync::mpsc::channel;
 

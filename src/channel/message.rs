@@ -129,14 +129,14 @@ fn is_small<T: Shareable + ?Sized>(len: usize) -> bool {
 /// A message of up to 88 bytes is copied once when it is sent and once when it is received: that is faster. It may be
 /// sent from another thread, and after the [`Sender`](crate::Sender) was dropped.
 pub struct Loan<T: Shareable + ?Sized = [u8]> {
-    writer: Arc<Writer>,
+    /// `None` once it was sent: then the buffer is no longer its own.
+    writer: Option<Arc<Writer>>,
     bytes: Bytes,
     tail: T::Tail,
     len: usize,
     labelled: bool,
     /// The request that it answers, if it does.
     about: u64,
-    sent: bool,
 }
 
 impl<T: Shareable + ?Sized> Loan<T> {
@@ -156,7 +156,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
             // SAFETY: the buffer is this loan's own, and at least `max_message` bytes long.
             unsafe { buffer.base.as_ptr().write_bytes(0, len) };
         }
-        Ok(Self { writer: Arc::clone(writer), bytes, tail, len, labelled: false, about: 0, sent: false })
+        Ok(Self { writer: Some(Arc::clone(writer)), bytes, tail, len, labelled: false, about: 0 })
     }
 
     fn take_buffer(writer: &Arc<Writer>) -> Result<Buffer, SendError> {
@@ -176,7 +176,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
     /// [`SendError::TooLarge`] if that would make it longer.
     pub fn shrink(&mut self, tail: T::Tail) -> Result<(), SendError> {
         let len = T::LAYOUT.size(tail.to_len()).filter(|len| *len <= self.len);
-        let channel = || self.writer.memory().attachment().name();
+        let channel = || self.writer().memory().attachment().name();
         self.len = len.ok_or_else(|| SendError::TooLarge { channel: channel(), max: self.len as u64 })?;
         self.tail = tail;
         Ok(())
@@ -189,7 +189,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
     /// [`SendError::TooLarge`] if there are more, [`SendError::LoansInUse`] if the message is small, as it then takes a
     /// buffer after all.
     pub fn set_metadata(&mut self, metadata: &[u8]) -> Result<(), SendError> {
-        let channel = || self.writer.memory().attachment().name();
+        let channel = || self.writer().memory().attachment().name();
         if metadata.len() > METADATA {
             return Err(SendError::TooLarge { channel: channel(), max: METADATA as u64 });
         }
@@ -212,14 +212,14 @@ impl<T: Shareable + ?Sized> Loan<T> {
         let buffer = match &self.bytes {
             Bytes::Buffer(buffer) => *buffer,
             Bytes::Small(small) => {
-                let buffer = Self::take_buffer(&self.writer)?;
+                let buffer = Self::take_buffer(self.writer())?;
                 // SAFETY: the buffer is ours alone; `len` bytes fit into both, which do not overlap.
                 unsafe { buffer.base.as_ptr().copy_from_nonoverlapping(small.0.as_ptr().cast(), self.len) };
                 self.bytes = Bytes::Buffer(buffer);
                 buffer
             }
         };
-        let label = self.writer.memory().buffer_header(self.writer.lane(), buffer.number).cast::<Label>();
+        let label = self.writer().memory().buffer_header(self.writer().lane(), buffer.number).cast::<Label>();
         if !self.labelled {
             // SAFETY: what lies beside the buffer is this loan's own like the buffer; large and aligned enough for a
             // label, as asserted above.
@@ -232,13 +232,13 @@ impl<T: Shareable + ?Sized> Loan<T> {
     }
 
     /// What is to be said of the message in its entry, and its bytes, if they lie there.
-    pub(super) fn content(&self) -> (Content, &[u64]) {
+    pub(super) fn content(&self, stamp: u64) -> (Content, &[u64]) {
         let (small, buffer, words) = match &self.bytes {
             Bytes::Small(small) => (true, 0, &small.0[..self.len.div_ceil(8)]),
             Bytes::Buffer(buffer) => (false, buffer.number, [].as_slice()),
         };
         let place = Place { len: self.len as u64, small, labelled: self.labelled, buffer };
-        (Content { place, tail: self.tail.to_len(), stamp: sys::now(), about: self.about }, words)
+        (Content { place, tail: self.tail.to_len(), stamp, about: self.about }, words)
     }
 
     /// Says that it answers a request.
@@ -248,12 +248,12 @@ impl<T: Shareable + ?Sized> Loan<T> {
     }
 
     pub(super) fn writer(&self) -> &Arc<Writer> {
-        &self.writer
+        self.writer.as_ref().expect("it was not sent yet")
     }
 
-    /// It was sent: the buffer is no longer its own.
-    pub(super) fn set_sent(&mut self) {
-        self.sent = true;
+    /// It was sent.
+    pub(super) fn into_writer(mut self) -> Arc<Writer> {
+        self.writer.take().expect("it was not sent yet")
     }
 }
 
@@ -278,11 +278,10 @@ impl<T: Shareable + ?Sized> DerefMut for Loan<T> {
 impl<T: Shareable + ?Sized> Drop for Loan<T> {
     fn drop(&mut self) {
         // A forked child has nothing to give back, and a lock that may be held for ever.
-        if let Bytes::Buffer(buffer) = &self.bytes
-            && !self.sent
-            && !self.writer.memory().attachment().is_forked()
+        if let (Some(writer), Bytes::Buffer(buffer)) = (&self.writer, &self.bytes)
+            && !writer.memory().attachment().is_forked()
         {
-            self.writer.put_back(buffer.number);
+            writer.put_back(buffer.number);
         }
     }
 }
@@ -480,5 +479,26 @@ impl<T: Shareable + ?Sized> fmt::Debug for Message<T> {
             .field("lane", &self.lane)
             .field("size", &self.len)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Value;
+    use crate::channel::Image;
+
+    #[test]
+    fn copied_bytes_are_read_as_far_as_they_go() {
+        let bytes: Vec<u8> = (0..200).collect();
+        let number = |start: u8| u32::from_ne_bytes([start, start + 1, start + 2, start + 3]);
+        for (len, tail, pixels) in [(64, 9, 0), (65, 9, 1), (200, 9, 9), (200, u64::MAX, 136)] {
+            let image = Value::<Image>::of(&bytes[..len], tail).expect("its fields");
+            assert_eq!(
+                (image.width, image.format, &image.pixels[..]),
+                (number(0), number(12), &bytes[64..64 + pixels])
+            );
+        }
+        assert!(Value::<Image>::of(&bytes[..63], 0).is_none() && Value::<[u64; 2]>::of(&bytes[..15], 0).is_none());
+        assert_eq!(Value::<[u8]>::of(&[], 9).expect("nothing is enough").len(), 0);
     }
 }

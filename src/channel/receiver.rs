@@ -11,7 +11,7 @@ use crate::error::{Error, RecvError};
 use crate::object::{Name, Object, ToName};
 use crate::prim::Ordering;
 use crate::segment::Shareable;
-use crate::sync::Slices;
+use crate::sync::{self, Slices};
 use crate::sys::{self, Access};
 use std::fmt;
 use std::marker::PhantomData;
@@ -509,7 +509,9 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     ///
     /// As [`recv_timeout`](Self::recv_timeout).
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<(), RecvError> {
-        self.wait_until(timeout, |this, probe| this.reader.has_message(probe).then_some(Ok(())))
+        self.memory().attachment().check()?;
+        self.spin(timeout);
+        self.sleep_until(timeout, |this, probe| this.reader.has_message(probe).then_some(Ok(())))
     }
 
     /// Goes back to the oldest message that is kept, in every lane: for who came late. In a queue it does nothing.
@@ -561,22 +563,47 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         if let Some(message) = self.poll(false)? {
             return Ok(message);
         }
-        self.wait_until(timeout, |this, probe| this.poll(probe).transpose())
+        if self.spin(timeout)
+            && let Some(message) = self.poll(false)?
+        {
+            return Ok(message);
+        }
+        self.sleep_until(timeout, |this, probe| this.poll(probe).transpose())
     }
 
-    /// Waits until `look` finds something or nobody sends any more.
-    fn wait_until<R>(
+    /// Spins until it is worth while to look for a message; false if that took too long.
+    fn spin(&self, timeout: Option<Duration>) -> bool {
+        timeout != Some(Duration::ZERO) && sync::spin(|| self.glance().then_some(())).is_some()
+    }
+
+    /// Sleeps until `look` finds something or nobody sends any more.
+    fn sleep_until<R>(
         &mut self,
         timeout: Option<Duration>,
         mut look: impl FnMut(&mut Self, bool) -> Option<Result<R, RecvError>>,
     ) -> Result<R, RecvError> {
         let reader = Arc::clone(&self.reader);
         let start = Slices::new(timeout);
-        let found = reader.memory.wait(Event::Messages, timeout, |probe| self.look(probe, &mut look))?;
+        // It stays here, instead of being handed from call to call: it may be a message, with its bytes.
+        let mut found = None;
+        reader.memory.sleep(Event::Messages, timeout, |probe| {
+            found = self.look(probe, &mut look);
+            found.is_some().then_some(())
+        })?;
         found.unwrap_or_else(|| {
             let senders = self.senders().into_iter().filter_map(|info| info.who).collect();
             Err(RecvError::TimedOut { channel: self.channel(), waited: start.waited(), senders })
         })
+    }
+
+    /// Whether it is worth while to look for a message. It reads no more than it must: what a receiver has read, the sender
+    /// has to get back before it can write there.
+    fn glance(&self) -> bool {
+        let memory = self.memory();
+        if memory.geometry().policy == Policy::Queue {
+            return self.reader.has_message(false);
+        }
+        self.lanes.iter().any(|progress| memory.entry(progress.lane, progress.cursor).sequence() >= progress.cursor)
     }
 
     /// What `look` finds, or that nothing can come any more; with `probe` it is looked who has died, too.
@@ -625,13 +652,16 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         let count = self.lanes.len();
         let queue = self.memory().geometry().policy == Policy::Queue;
         for offset in 0..count {
-            let lane = (self.turn + offset) % count;
+            let lane = self.turn + offset;
+            let lane = if lane < count { lane } else { lane - count };
             let (progress, reader) = (&mut self.lanes[lane], &self.reader);
             let message = if queue { progress.take_shared(reader, probe) } else { progress.take_next(reader) };
-            if let Some(message) = message? {
-                self.reader.note_latency(&message);
-                self.turn = (lane + 1) % count;
-                return Ok(Some(message));
+            if let Ok(Some(message)) = &message {
+                self.reader.note_latency(message);
+                self.turn = if lane + 1 < count { lane + 1 } else { 0 };
+            }
+            if !matches!(message, Ok(None)) {
+                return message;
             }
         }
         Ok(None)

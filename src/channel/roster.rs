@@ -324,9 +324,10 @@ impl Memory {
         places.filter(|index| !self.receives(*index).is_nobody()).count()
     }
 
-    /// Who receives in each place, dead or alive; `NOBODY` where nobody does.
-    pub(super) fn who_receives(&self) -> impl Iterator<Item = OwnerId> + '_ {
-        self.receivers().map(|index| self.receives(index))
+    /// Who receives from a lane in each place, dead or alive; `NOBODY` where nobody does.
+    pub(super) fn who_receives(&self, lane: usize) -> impl Iterator<Item = OwnerId> + '_ {
+        let readers = self.geometry().readers(lane);
+        self.receivers().map(move |index| if readers.contains(&index) { self.receives(index) } else { OwnerId::NOBODY })
     }
 
     fn receives(&self, index: usize) -> OwnerId {

@@ -62,7 +62,7 @@ impl Ticket {
     /// died.
     #[must_use]
     pub fn renewed(&self) -> Self {
-        let receivers = self.writer.memory().who_receives().collect();
+        let receivers = self.writer.memory().who_receives(self.writer.lane()).collect();
         Self { writer: Arc::clone(&self.writer), sent: Sent { sequence: self.sent.sequence, receivers } }
     }
 

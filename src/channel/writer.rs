@@ -67,7 +67,7 @@ impl Writer {
         }
         State {
             next: last + 1,
-            pool: Pool::new(lane, window, geometry.buffers() as usize),
+            pool: Pool::new(lane, window, geometry.buffers() as usize, geometry.shape(lane).stride),
             let_go: oldest - 1,
             receivers: Arc::new([]),
         }
@@ -90,7 +90,8 @@ impl Writer {
     pub(super) fn take_buffer(&self) -> Option<u16> {
         let memory = &self.memory;
         let claims = memory
-            .receivers()
+            .geometry()
+            .readers(self.lane)
             .flat_map(|index| (0..memory.geometry().claims).map(move |claim| memory.claim(index, claim)));
         self.state().pool.take(claims)
     }
@@ -142,9 +143,9 @@ impl Writer {
     /// Wakes who waits for messages, and finds out who is to receive what was sent last.
     pub(super) fn announce(&self, state: &mut State, sequence: u64) -> Sent {
         self.memory.messages().notify();
-        let now = self.memory.who_receives();
+        let now = self.memory.who_receives(self.lane);
         if !now.eq(state.receivers.iter().copied()) {
-            state.receivers = self.memory.who_receives().collect();
+            state.receivers = self.memory.who_receives(self.lane).collect();
         }
         Sent { sequence, receivers: Arc::clone(&state.receivers) }
     }
@@ -157,7 +158,7 @@ impl Writer {
 
 impl State {
     fn empty(lane: usize) -> Self {
-        Self { next: 1, pool: Pool::new(lane, Vec::new(), 0), let_go: 0, receivers: Arc::new([]) }
+        Self { next: 1, pool: Pool::new(lane, Vec::new(), 0, 1), let_go: 0, receivers: Arc::new([]) }
     }
 }
 

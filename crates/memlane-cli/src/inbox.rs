@@ -5,7 +5,7 @@ use crate::channel::{is_nameless, refused};
 use crate::failure::Failure;
 use crate::report::{Counted, Once, called, listed, tell};
 use crate::stop::{Patience, stopped};
-use memlane::{Error, LockError, Message, Name, Receiver, RecvError, Shareable, Who};
+use memlane::{Error, LockError, Message, Name, Observer, Receiver, RecvError, Shareable, Who};
 
 /// A receiver that finds the channel again when it was replaced.
 pub(crate) struct Inbox<'a, T: Shareable + ?Sized> {
@@ -55,10 +55,7 @@ impl<'a, T: Shareable + ?Sized> Inbox<'a, T> {
             match result {
                 Ok(None) => (self.greeted, self.alone) = (true, false),
                 Ok(message) => return Ok(self.count(message)),
-                // A sender that ends takes the name away first: if it is gone, that one was there when this one came.
-                Err(RecvError::Closed { .. }) if self.greeted || is_nameless(&self.name, receiver.id()) => {
-                    return Ok(None);
-                }
+                Err(RecvError::Closed { .. }) if self.greeted => return Ok(None),
                 Err(RecvError::Closed { .. }) => self.alone = true,
                 Err(RecvError::SenderDied { sender, .. }) => {
                     let who = called(sender, "the sender");
@@ -95,22 +92,33 @@ impl<'a, T: Shareable + ?Sized> Inbox<'a, T> {
     /// Waits a piece for the channel; whether it is there.
     fn attach(&mut self, patience: Patience) -> Result<bool, Failure> {
         let name = &self.name;
+        let before = Observer::open(name).and_then(|observer| Ok((observer.id(), observer.look()?)));
         let receiver = match Receiver::wait_for(name, Some(patience.piece())) {
-            Ok(receiver) => receiver,
-            Err(Error::TimedOut { .. }) => return Ok(false),
-            Err(Error::NoRoom { who, limit, .. }) => {
-                let (verb, end) = if limit == 1 { ("receives", "end it") } else { ("receive", "end one of them") };
-                return Err(Failure::failed(format!(
-                    "{} {verb} from '{name}' already, and there is room for no more: {end}, or send with `--room {}`",
-                    listed(&who),
-                    limit + 1
-                )));
-            }
-            Err(error) => return Err(refused(name, error)),
+            // The directory was not to be had within the piece; it is given the time that everybody gives it.
+            Err(Error::Busy { .. }) => Receiver::open(name),
+            result => result,
         };
-        (self.greeted, self.alone) = (!receiver.senders().is_empty(), false);
+        let receiver = match receiver {
+            Ok(receiver) => receiver,
+            Err(Error::TimedOut { .. } | Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(self.not_attached(error)),
+        };
+        // A channel has a sender from the start: if it is new, or had one just now, that one may have ended already.
+        let idle = before.is_ok_and(|(id, info)| id == receiver.id() && info.senders.is_empty());
+        (self.greeted, self.alone) = (!idle || !receiver.senders().is_empty(), false);
         self.receiver = Some(receiver);
         Ok(true)
+    }
+
+    fn not_attached(&self, error: Error) -> Failure {
+        let name = &self.name;
+        let Error::NoRoom { who, limit, .. } = error else { return refused(name, error) };
+        let (verb, end) = if limit == 1 { ("receives", "end it") } else { ("receive", "end one of them") };
+        Failure::failed(format!(
+            "{} {verb} from '{name}' already, and there is room for no more: {end}, or send with `--room {}`",
+            listed(&who),
+            limit + 1
+        ))
     }
 
     fn let_go(&mut self) {

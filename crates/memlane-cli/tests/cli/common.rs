@@ -99,10 +99,15 @@ impl Place {
 
     /// Makes the receiver stop in the midst of processing image `sequence`.
     pub(crate) fn hold(&self, sequence: u64) -> Hold {
-        let pipe = self.folder.join(format!(".{sequence:06}.png.part"));
+        self.hold_file(&format!("{sequence:06}.png"))
+    }
+
+    /// Makes the receiver stop in the midst of writing a file.
+    pub(crate) fn hold_file(&self, name: &str) -> Hold {
+        let pipe = self.folder.join(format!(".{name}.part"));
         assert!(Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()), "mkfifo works");
         let reader = fs::OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(&pipe).expect("a pipe");
-        Hold { reader, paths: [pipe, self.received(sequence)] }
+        Hold { reader, paths: [pipe, self.folder.join(name)] }
     }
 
     /// Where the receiver writes an image when its `--out` is the folder.

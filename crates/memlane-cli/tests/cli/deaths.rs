@@ -156,8 +156,8 @@ fn ctrl_c_and_termination_end_in_good_order() {
         let ended = receiver.end();
         assert_eq!((ended.code, ended.err.as_str()), (Some(0), "memlane: interrupted, 0 images received\n"));
 
-        let demo = place.start(&["demo", "--count", "1000000", "--json"]);
-        crate::demo::receiver_of(&demo);
+        let mut demo = place.start(&["demo", "--count", "1000000", "--json"]);
+        crate::demo::receiver_of(&mut demo);
         demo.signal(signal);
         let ended = demo.end();
         assert!(ended.code == Some(0) && ended.err.contains("interrupted"), "{ended:?}");

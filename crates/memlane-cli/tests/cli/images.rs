@@ -141,7 +141,7 @@ fn a_timeout_names_the_receiver_that_does_not_process() {
     place.gray("big.png", 1024, 1024);
     let mut hold = place.hold(1);
     let receiver = place.start(&["recv", "cam", "--out", "."]);
-    let sender = place.start(&["send", "cam", "big.png", "--timeout", "1s"]);
+    let sender = place.start(&["send", "cam", "big.png", "--timeout", "3s"]);
     hold.reached();
     receiver.signal("STOP"); // while it has the image
     let culprit = format!("pid {} (memlane, stopped: `kill -CONT`", receiver.pid());

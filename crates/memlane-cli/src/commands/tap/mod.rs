@@ -5,7 +5,7 @@ mod follow;
 mod picture;
 
 use crate::failure::Failure;
-use crate::report::{Counted, Once, tell};
+use crate::report::{Counted, tell};
 use crate::stop::{GLANCE, stopped};
 use clap::Args;
 use content::Line;
@@ -73,7 +73,7 @@ impl Watcher<'_> {
         let (mut pause, mut looked) = (PAUSES[0], Instant::now());
         self.followed = Followed::open(&self.name, Some(self.arguments.all))?;
         match &self.followed {
-            None => Once::new().tell(format!("waiting for the channel '{}' (Ctrl-C ends)", self.name)),
+            None => tell(format!("there is no channel '{}' yet; waiting for it", self.name)),
             Some(followed) => followed.who_sends().into_iter().for_each(tell),
         }
         while !stopped() && !self.is_done() {
@@ -109,7 +109,7 @@ impl Watcher<'_> {
     fn appear(&mut self) -> Result<(), Failure> {
         self.followed = Followed::open(&self.name, None)?;
         if self.followed.is_some() {
-            Once::new().tell(format!("'{}' is there", self.name));
+            tell(format!("'{}' is there", self.name));
         }
         Ok(())
     }

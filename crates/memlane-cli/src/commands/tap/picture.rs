@@ -74,10 +74,10 @@ pub(super) struct Canvas {
 }
 
 impl Canvas {
-    /// Half of the terminal's rows, so that two pictures can be compared.
+    /// A third of the terminal's rows, so that two pictures can be compared.
     pub(super) fn of_terminal() -> Self {
         let (columns, rows) = terminal::size().unwrap_or((80, 24));
-        Self { width: u32::from(columns).min(64), height: u32::from(rows).saturating_sub(2).max(2) }
+        Self { width: u32::from(columns).min(64), height: (u32::from(rows) * 2 / 3).max(2) }
     }
 }
 

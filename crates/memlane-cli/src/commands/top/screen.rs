@@ -34,6 +34,7 @@ impl Drop for Screen {
 
 pub(super) fn run(directory: &Path, interval: Duration, watch: Watch, snapshot: Snapshot) -> Result<(), Failure> {
     let mut screen = Screen(ratatui::try_init()?);
+    std::thread::spawn(end_without_terminal);
     let mut view = View {
         directory: directory.into(),
         interval,
@@ -45,6 +46,16 @@ pub(super) fn run(directory: &Path, interval: Duration, watch: Watch, snapshot: 
         colored: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
     };
     follow(&mut screen, &mut view, watch)
+}
+
+/// The terminal library does not come back from a terminal that is gone: then this ends the process.
+fn end_without_terminal() {
+    while !stopped() {
+        std::thread::sleep(GLANCE);
+    }
+    std::thread::sleep(5 * GLANCE);
+    ratatui::restore();
+    std::process::exit(0);
 }
 
 fn follow(screen: &mut Screen, view: &mut View, mut watch: Watch) -> Result<(), Failure> {

@@ -44,6 +44,9 @@ const fn right(head: &'static str, rank: u8) -> Column {
     Column { head, right: true, rank }
 }
 
+/// Where it is narrow, longer texts are cut, and notes take no more from the other columns.
+const LONGEST: usize = 24;
+
 /// Rows of cells below heads.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
@@ -59,6 +62,9 @@ impl Table {
             let Some((index, _)) = lowest.min_by_key(|(_, column)| column.rank) else { break };
             self.columns.remove(index);
             self.rows.iter_mut().for_each(|row| drop(row.remove(index)));
+        }
+        if self.width() > width {
+            self.cut();
         }
         let heads = self.columns.iter().map(|column| column.head.into()).collect();
         let widths = self.widths();
@@ -83,8 +89,21 @@ impl Table {
         self.columns.iter().enumerate().map(width).collect()
     }
 
+    /// The width that is needed; at its right edge a note may be cut.
     fn width(&self) -> usize {
-        self.widths().iter().map(|width| width + 2).sum::<usize>() - 2
+        let widths = self.widths();
+        let (notes, others) = widths.split_last().unwrap_or((&0, &[]));
+        others.iter().map(|width| width + 2).sum::<usize>() + *notes.min(&LONGEST)
+    }
+
+    /// Cuts long texts, but for the notes.
+    fn cut(&mut self) {
+        let others = self.columns.len() - 1;
+        for cell in self.rows.iter_mut().flat_map(|row| &mut row[..others]) {
+            if cell.text.chars().count() > LONGEST {
+                cell.text = cell.text.chars().take(LONGEST - 1).chain(['…']).collect();
+            }
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -317,5 +336,36 @@ pub(super) fn policy(policy: Policy) -> &'static str {
         Policy::Newest => "newest",
         Policy::Queue => "queue",
         Policy::Service => "service",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST, Table, left, right};
+
+    fn table(name: &str, note: &str) -> Table {
+        let columns = vec![left("NAME", 9), right("FIRST", 1), right("SECOND", 0), left("NOTE", 9)];
+        Table { columns, rows: vec![[name, "1", "22", note].map(Into::into).into()] }
+    }
+
+    fn lines(table: Table, width: usize) -> Vec<String> {
+        table.lines(width).into_iter().map(|line| line.into_iter().map(|cell| cell.text).collect()).collect()
+    }
+
+    #[test]
+    fn columns_are_left_out_by_rank_until_it_fits() {
+        assert_eq!(lines(table("cam", "gone"), 25), ["NAME  FIRST  SECOND  NOTE", "cam       1      22  gone"]);
+        assert_eq!(lines(table("cam", "gone"), 24), ["NAME  FIRST  NOTE", "cam       1  gone"]);
+        assert_eq!(lines(table("cam", "gone"), 16), ["NAME  NOTE", "cam   gone"]);
+        assert_eq!(lines(table("cam", "gone"), 0), ["NAME  NOTE", "cam   gone"], "some are always there");
+    }
+
+    #[test]
+    fn long_names_are_cut_and_long_notes_push_nothing_out() {
+        let (name, note) = ("n".repeat(200), "w".repeat(200));
+        let cut = format!("{}…", "n".repeat(LONGEST - 1));
+        assert_eq!(lines(table(&name, "gone"), 40), [format!("NAME{}  NOTE", " ".repeat(20)), format!("{cut}  gone")]);
+        assert_eq!(lines(table("cam", &note), 45)[1], format!("cam       1      22  {note}"));
+        assert!(table(&name, &note).to_string().contains(&format!("{name}      1      22  {note}\n")), "whole as text");
     }
 }

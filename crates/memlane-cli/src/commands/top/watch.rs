@@ -128,7 +128,7 @@ fn rate(looks: &VecDeque<(Instant, ChannelInfo)>) -> Option<f64> {
     (seconds > 0.0).then(|| sent(last).saturating_sub(sent(first)) as f64 / seconds)
 }
 
-/// Whether the lag of a receiver has only grown from look to look. One message behind is how every receiver lives.
+/// Whether the lag of a receiver grows from look to look. One message behind is how every receiver lives.
 fn grows(looks: &VecDeque<(Instant, ChannelInfo)>, receivers: &[ReceiverInfo], index: usize) -> bool {
     let pid = |receiver: &ReceiverInfo| receiver.who.as_ref().map(|who| who.pid);
     let own = pid(&receivers[index]);
@@ -137,7 +137,23 @@ fn grows(looks: &VecDeque<(Instant, ChannelInfo)>, receivers: &[ReceiverInfo], i
     let lag = |(_, info): &(Instant, ChannelInfo)| {
         info.receivers.iter().filter(|receiver| pid(receiver) == own).nth(nth).map(|receiver| receiver.lag)
     };
-    let lags: Vec<u64> = looks.iter().filter_map(lag).collect();
-    let now = receivers[index].lag;
-    lags.is_sorted() && now > 1 && lags.first().is_some_and(|first| *first < now)
+    has_grown(&looks.iter().filter_map(lag).collect::<Vec<_>>())
+}
+
+fn has_grown(lags: &[u64]) -> bool {
+    let (first, last) = (lags.first(), lags.last());
+    lags.is_sorted() && first < last && last > Some(&1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_grown;
+
+    #[test]
+    fn a_lag_grows_if_it_never_shrinks_and_is_more_than_one() {
+        assert!(has_grown(&[0, 2]) && has_grown(&[1, 1, 2]) && has_grown(&[5, 6]));
+        assert!(!has_grown(&[]) && !has_grown(&[9]) && !has_grown(&[3, 3]));
+        assert!(!has_grown(&[0, 1]), "it will be received");
+        assert!(!has_grown(&[4, 0, 5]), "it keeps up");
+    }
 }
