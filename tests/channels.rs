@@ -14,6 +14,7 @@ use memlane::{Message, Policy, Receiver, RecvError, Region, SendError, Sender};
 use random::Random;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const SHAPE: Shape =
@@ -186,8 +187,7 @@ fn four_senders_reach_four_receivers() {
 fn the_newest_come_in_order_and_what_was_missed_is_counted() {
     let dir = Dir::new();
     for (receivers, slots, max, count) in [
-        // Buffers are used again soon, also while somebody is about to read one.
-        (8, 1, 104, times(1_500_000, 30_000_000)),
+        (8, 1, 104, times(300_000, 30_000_000)),
         (1, 1, 1 << 14, times(50_000, 5_000_000)),
         (8, 4, 1 << 14, times(50_000, 5_000_000)),
     ] {
@@ -534,6 +534,61 @@ impl Misbehaved {
             self.got.take(&message);
         }
     }
+}
+
+/// Sends a signal to several processes at once.
+fn signal(children: &[Child], signal: &str) {
+    let pids = children.iter().map(|child| child.pid().to_string());
+    let sent = Command::new("kill").arg(format!("-{signal}")).args(pids).status();
+    assert!(sent.is_ok_and(|status| status.success()), "cannot send {signal}");
+}
+
+#[test]
+fn who_is_stopped_anywhere_reads_nothing_that_was_overwritten_meanwhile() {
+    let dir = Dir::new();
+    // So few buffers that each is used again and again while a receiver is stopped.
+    let shape = Shape { policy: Policy::Newest, slots: 1, receivers: 4, claims: 1, loans: 1, max: 104, ..SHAPE };
+    let keep = shape.options().persistence(memlane::Persistence::Keep);
+    drop(Sender::<[u8]>::create(dir.name("cam"), &keep).expect("a fresh channel"));
+    let start = |role| {
+        let mut child = spawn(dir.path(), role, &[&shape.to_text(), "1"]);
+        child.expect("here");
+        child
+    };
+    let mut receivers: Vec<Child> = (0..shape.receivers).map(|_| start("receive all")).collect();
+    let mut sender = start("go on sending");
+    let (region, raw) = (Region::open(dir.name("cam")).expect("it is there"), Raw::open(&dir.path().join("cam")));
+    for _ in 0..times(200, 10_000) {
+        signal(&receivers, "STOP");
+        let before = shape.last(&region, 0);
+        while shape.last(&region, 0) < before + 1_000 {
+            assert!(!sender.has_ended(), "the sender found something wrong");
+            std::thread::yield_now();
+        }
+        signal(&receivers, "CONT");
+        for (index, receiver) in receivers.iter_mut().enumerate() {
+            while raw.get(shape.cursor(index as u64, 0)) < before + 1_000 {
+                assert!(!receiver.has_ended(), "a receiver found something wrong");
+                std::thread::yield_now();
+            }
+        }
+    }
+    assert!(sender.kill_if_alive() && receivers.iter_mut().all(Child::kill_if_alive), "somebody found something wrong");
+}
+
+#[test]
+fn what_a_dead_receiver_held_can_be_used_when_its_place_is_taken() {
+    let mut channel = Misbehaved::new(Policy::Newest, "holds all it can");
+    for _ in 0..2 * channel.shape.slots {
+        channel.sender.send_copy(&[]).expect("the sender is never blocked");
+    }
+    let (all, held) = (channel.shape.buffers() as usize, channel.shape.claims as usize + 1);
+    let lent = |channel: &Misbehaved| channel.sender.loan_many(all + 1, 8192).expect("buffers").len();
+    assert_eq!(lent(&channel), all - held, "it holds what it may");
+    channel.bad.kill();
+    let newcomer = Receiver::<[u8]>::open(channel.dir.name("cam")).expect("the dead one's place");
+    assert_eq!(lent(&channel), all);
+    drop(newcomer);
 }
 
 const WAYS: [&str; 4] = ["is stopped", "holds all it can", "writes garbage", "writes garbage everywhere"];
