@@ -451,8 +451,8 @@ impl Bench {
 
     fn touched(&self, goals: &mut Goals) {
         for (label, len) in SIZES {
-            let block = ((16 << 20) / len).clamp(1, BLOCK as usize) as u64;
-            let blocks = if len == LARGEST { BLOCKS / 8 } else { BLOCKS };
+            let block = ((128 << 20) / len).clamp(1, BLOCK as usize) as u64;
+            let blocks = if len > 1 << 20 { BLOCKS / 4 } else { BLOCKS };
             let mut contenders = [
                 self.awake("in place", What::InPlace, len, block),
                 self.awake("copied", What::Copied, len, block),
