@@ -41,7 +41,7 @@ mod sys;
 pub use channel::{
     Call, ChannelInfo, ChannelOptions, Client, Copied, Dtype, Handled, Image, Key, Loan, Message, Messages, Observer,
     Outcome, PixelFormat, Policy, Receiver, ReceiverInfo, Request, Sender, SenderInfo, Server, ServiceOptions, Tensor,
-    TensorView, Ticket, Unsent, WaitSet,
+    TensorView, Ticket, Unsent, Value, WaitSet,
 };
 pub use error::{Error, LockError, RecvError, SendError, TicketError, WaitError, Who};
 pub use inspect::{HeldLock, Listed, Space, held_locks, list, space};

@@ -577,3 +577,107 @@ fn what_was_received_outlives_the_receiver_and_goes_to_other_threads() {
     assert!(checked.join().expect("no panic"));
     assert!(sender.receivers().is_empty());
 }
+
+#[test]
+fn going_back_loses_nothing_that_comes_meanwhile() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(4));
+    let tickets: Vec<_> = (1..=4).map(|number| sender.send_copy(&[number]).expect("there is room")).collect();
+    assert_eq!(numbers(&mut receiver), [1, 2, 3, 4]);
+    receiver.rewind();
+    for number in 5..=8 {
+        sender.send_copy(&[number]).expect("all was let go");
+    }
+    assert_eq!(numbers(&mut receiver), [5, 6, 7, 8]);
+    receiver.rewind();
+    sender.send_copy(&[9]).expect("all was let go");
+    assert_eq!(numbers(&mut receiver), [6, 7, 8, 9], "all that is kept");
+    assert_eq!(receiver.receivers()[0].missed, 0, "it had seen what was overwritten");
+    drop(tickets);
+}
+
+#[test]
+fn what_was_processed_stays_so_when_it_is_passed_over_later() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(4));
+    let tickets: Vec<_> = (1..=3).map(|number| sender.send_copy(&[number]).expect("there is room")).collect();
+    assert_eq!(numbers(&mut receiver), [1, 2, 3]);
+    receiver.rewind();
+    drop(receiver.latest().expect("nothing is wrong").expect("the last one again"));
+    receiver.rewind();
+    drop(receiver);
+    for ticket in tickets {
+        assert_eq!(ticket.wait(NOW).expect("it was let go")[0].outcome, Outcome::Processed);
+    }
+}
+
+#[test]
+fn who_takes_only_the_latest_holds_nobody_up() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(2));
+    for round in 0..4 {
+        for _ in 0..2 {
+            sender.loan(1).expect("small").try_send().expect("what was passed over was let go");
+        }
+        let latest = receiver.latest().expect("nothing is wrong").expect("a message");
+        assert_eq!(latest.sequence(), 2 * round + 2);
+    }
+}
+
+#[test]
+fn the_latest_consumes_nothing_if_it_cannot_be_held() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(8).claims(1).senders(2));
+    let other = Sender::<[u8]>::open(dir.name("cam")).expect("there is a lane");
+    let send = |sender: &Sender, number| drop(sender.send_copy(&bytes(number, 500)).expect("there is room"));
+    send(&sender, 1);
+    let held = receiver.recv().expect("a message");
+    send(&sender, 2);
+    let latest = receiver.latest().expect("nothing is wrong").expect("a message");
+    send(&other, 1);
+    send(&sender, 3);
+    send(&sender, 4);
+    assert!(matches!(receiver.latest(), Err(RecvError::ClaimsInUse { .. })));
+    drop((held, latest));
+    let mut got: Vec<_> = std::iter::from_fn(|| receiver.try_recv().expect("nothing is wrong"))
+        .map(|message| (message.lane(), message.sequence()))
+        .collect();
+    got.sort_unstable();
+    assert_eq!(got, [(0, 3), (0, 4), (1, 1)]);
+}
+
+#[test]
+fn who_processed_a_message_of_a_queue_is_named_although_it_has_closed() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(4).policy(Policy::Queue));
+    let ticket = sender.send_copy(&[1]).expect("there is room");
+    drop(receiver.recv().expect("a message"));
+    drop(receiver);
+    let _other = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    let handled = ticket.wait(NOW).expect("it was processed");
+    assert_eq!(handled.len(), 1);
+    assert_eq!((&handled[0].who, handled[0].outcome), (&None, Outcome::Processed));
+}
+
+#[test]
+fn what_was_overwritten_unseen_does_not_count_as_processed() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(1).policy(Policy::Newest));
+    let first = sender.send_copy(&[1]).expect("never waits");
+    let second = sender.send_copy(&[2]).expect("never waits");
+    assert_eq!(numbers(&mut receiver), [2]);
+    assert!(second.is_processed() && !first.is_processed());
+    assert!(matches!(first.wait_processed(None), Err(TicketError::TimedOut { .. })), "nobody will ever know");
+}
+
+#[test]
+fn sizes_that_cannot_be_counted_are_too_large() {
+    let dir = Dir::new();
+    assert_eq!(Image::size(u32::MAX, u32::MAX, PixelFormat::Rgba16), u64::MAX);
+    let sender = Sender::<Tensor>::create(dir.name("tensor"), &options()).expect("fresh");
+    for shape in [[0, u64::MAX, 2], [u64::MAX, 2, 0]] {
+        assert!(matches!(sender.loan_tensor(&shape, Dtype::U8), Err(SendError::TooLarge { .. })), "{shape:?}");
+    }
+    let empty = sender.loan_tensor(&[3, 0, 2], Dtype::F32).expect("nothing has room");
+    assert!(empty.view().is_some_and(|view| view.data.is_empty()));
+}

@@ -122,11 +122,11 @@ impl<'a> Storm<'a> {
         let (all, senders) = (self.places.len() as u64, self.shape.senders);
         let (sender, receiver) = (self.random.below(senders), senders + self.random.below(all - senders));
         let victims: Vec<u64> = match self.random.below(40) {
-            0..12 => vec![sender],
-            12..24 => vec![receiver],
-            24..36 => vec![sender, receiver],
-            36..38 => (0..senders).collect(),
-            38 => (senders..all).collect(),
+            0..10 => vec![sender],
+            10..20 => vec![receiver],
+            20..30 => vec![sender, receiver],
+            30..35 => (0..senders).collect(),
+            35..39 => (senders..all).collect(),
             _ => (0..all).collect(),
         };
         victims.into_iter().map(|victim| victim as usize).collect()

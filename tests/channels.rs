@@ -13,6 +13,7 @@ use common::{Child, Dir, HANG, hear, role, say, spawn, times};
 use memlane::{Message, Policy, Receiver, RecvError, Region, SendError, Sender};
 use random::Random;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const SHAPE: Shape =
@@ -31,9 +32,11 @@ fn child() {
     match role.as_str() {
         "send" => send(&shape, number(1), number(2)),
         "receive" => receive(&shape, number(1)),
+        "receive all" => receive_all(&shape),
         "share" => share(&shape, number(1)),
         "wait for a message" => wait_for_a_message(),
         "wait for room" => wait_for_room(),
+        "misbehave" => misbehave(&shape, &arguments[1], number(2)),
         "go on sending" => go_on_sending(&shape, number(1)),
         other => panic!("no role {other}"),
     }
@@ -93,7 +96,10 @@ fn receive(shape: &Shape, seed: u64) {
         got.take(&message);
         held.push_back(message);
         while held.len() as u64 > random.below(shape.claims) {
-            held.pop_front();
+            let message = held.pop_front().expect("one is held");
+            if random.below(4) == 0 {
+                check(&message); // it stays as it is
+            }
         }
     }
     say(&format!("{:?}, {} missed", got.last, got.missed));
@@ -179,9 +185,13 @@ fn four_senders_reach_four_receivers() {
 #[test]
 fn the_newest_come_in_order_and_what_was_missed_is_counted() {
     let dir = Dir::new();
-    let count = times(50_000, 5_000_000);
-    for (receivers, slots) in [(1, 1), (8, 4)] {
-        let shape = Shape { policy: Policy::Newest, receivers, slots, max: 1 << 14, ..SHAPE };
+    for (receivers, slots, max, count) in [
+        // Buffers are used again soon, also while somebody is about to read one.
+        (8, 1, 104, times(1_500_000, 30_000_000)),
+        (1, 1, 1 << 14, times(50_000, 5_000_000)),
+        (8, 4, 1 << 14, times(50_000, 5_000_000)),
+    ] {
+        let shape = Shape { policy: Policy::Newest, receivers, slots, max, claims: 1, loans: 1, ..SHAPE };
         let said = run(&dir, &shape, "receive", count);
         assert!(said.iter().all(|said| said.starts_with(&format!("[{count}], "))), "the last ones stay: {said:?}");
     }
@@ -200,6 +210,66 @@ fn a_queue_gives_each_message_to_one() {
     }
     let sent = (0..2).flat_map(|lane| (1..=count).map(move |sequence| format!("{lane}:{sequence}")));
     assert_eq!(takers, sent.map(|message| (message, 1)).collect());
+}
+
+/// Receives until it is killed.
+fn receive_all(shape: &Shape) {
+    let mut receiver = Receiver::<[u8]>::open("cam").expect("the parent's channel");
+    let mut got = Got::new(shape);
+    say("here");
+    receiver.wait_for_sender(Some(HANG)).expect("it comes");
+    loop {
+        got.take(&receiver.recv_timeout(HANG).expect("a message"));
+    }
+}
+
+#[test]
+fn who_joins_loses_nothing_that_is_sent_from_then_on() {
+    let dir = Dir::new();
+    // To join takes long, with so many lanes.
+    let shape = Shape { senders: 100, receivers: 2, slots: 3, max: 8, ..SHAPE };
+    let keep = shape.options().persistence(memlane::Persistence::Keep);
+    drop(Sender::<[u8]>::create(dir.name("cam"), &keep).expect("a fresh channel"));
+    let mut other = spawn(dir.path(), "receive all", &[&shape.to_text()]);
+    other.expect("here");
+    let mut sender = spawn(dir.path(), "go on sending", &[&shape.to_text(), "1"]);
+    sender.expect("here");
+    let region = Region::open(dir.name("cam")).expect("it is there");
+    for _ in 0..times(1_000, 30_000) {
+        let mut receiver = Receiver::<[u8]>::open(dir.name("cam")).expect("there is a place");
+        let joined = shape.last(&region, 0);
+        // Mostly until the sender waits for this receiver.
+        let start = Instant::now();
+        while shape.last(&region, 0) < joined + shape.slots && start.elapsed() < Duration::from_millis(1) {
+            std::thread::yield_now();
+        }
+        let first = receiver.recv_timeout(HANG).expect("a message").sequence();
+        assert!(first <= joined + 1, "{first} is the first after {joined}");
+        for next in first + 1..first + 10 {
+            let message = receiver.recv_timeout(HANG).expect("a message");
+            check(&message);
+            assert_eq!((message.sequence(), message.missed()), (next, 0));
+        }
+    }
+    assert!(sender.kill_if_alive() && other.kill_if_alive(), "somebody found something wrong");
+}
+
+#[test]
+fn who_goes_back_loses_nothing_that_is_sent_from_then_on() {
+    let dir = Dir::new();
+    let sender = Sender::<[u8]>::create(dir.name("cam"), &SHAPE.options()).expect("a fresh channel");
+    let mut receiver = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    for _ in 1..=4 {
+        sender.send_copy(&[]).expect("there is room");
+        receiver.recv().expect("a message");
+    }
+    receiver.rewind();
+    for _ in 5..=8 {
+        sender.send_copy(&[]).expect("the first four were let go");
+    }
+    let next = || receiver.try_recv().expect("nothing is wrong").map(|message| (message.sequence(), message.missed()));
+    let got: Vec<_> = std::iter::from_fn(next).collect();
+    assert_eq!(got, [(5, 0), (6, 0), (7, 0), (8, 0)]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -357,4 +427,179 @@ fn what_a_sender_offered_when_it_died_holds_nobody_up() {
     let successor = Sender::<[u8]>::open(dir.name("cam")).expect("there is a lane");
     successor.loan(1).expect("small").send_timeout(HANG).expect("there is room");
     assert_eq!(receiver.recv_timeout(HANG).expect("a message").sequence(), 5);
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Who misbehaves
+
+/// The first receiver of a channel; what it does to its words, or does not do.
+fn misbehave(shape: &Shape, how: &str, seed: u64) {
+    let mut receiver = Receiver::<[u8]>::open("cam").expect("the parent's channel");
+    say("here");
+    hear();
+    if how == "holds all it can" {
+        let mut held: Vec<Message> = (0..shape.claims).map(|_| receiver.recv().expect("a message")).collect();
+        held.extend(receiver.latest().expect("nothing is wrong"));
+        assert_eq!(held.len() as u64, shape.claims + 1);
+        say("done");
+        hear();
+        held.iter().for_each(check); // they stay as they are
+        say("whole");
+    } else if how != "is stopped" {
+        let raw = Raw::open(&Path::new(&std::env::var_os("MEMLANE_DIR").expect("a directory")).join("cam"));
+        let mut random = Random::from_seed(seed);
+        let words = written_by(shape, how == "writes garbage everywhere");
+        for round in 0.. {
+            let at = words[random.below(words.len() as u64) as usize];
+            raw.put(at, garbage(&mut random, shape));
+            if round == 1_000 {
+                say("done");
+            }
+        }
+    }
+    hear();
+}
+
+/// The words that the first receiver may write, with or without its name.
+fn written_by(shape: &Shape, name_too: bool) -> Vec<u64> {
+    let mut words: Vec<u64> = (0..=shape.claims).map(|claim| shape.claim(0, claim)).collect();
+    words.extend([shape.missed(0), shape.latency(0), shape.cursor(0, 0)]);
+    words.extend((0..shape.slots).flat_map(|sequence| [shape.outcome(0, 0, sequence), shape.task(0, sequence)]));
+    words.extend([MESSAGES, RELEASED]);
+    words.extend(name_too.then_some(shape.receiver(0)));
+    words
+}
+
+/// Mostly what could be meant: a buffer that is claimed, a message, a participant.
+fn garbage(random: &mut Random, shape: &Shape) -> u64 {
+    match random.below(8) {
+        0 => 0,
+        1 => u64::MAX,
+        2 => 1 << random.below(64),
+        3 | 4 => 1 << 32 | random.below(2 * shape.buffers()),
+        5 => random.below(10_000) << 2 | random.below(4),
+        6 => random.below(3) << 32 | random.below(2) << 31 | random.below(5),
+        _ => random.next(),
+    }
+}
+
+/// A channel with a receiver that misbehaves in this way, and one that does not.
+struct Misbehaved {
+    dir: Dir,
+    shape: Shape,
+    sender: Sender,
+    bad: Child,
+    good: Receiver,
+    got: Got,
+    next: u64,
+}
+
+impl Misbehaved {
+    fn new(policy: Policy, how: &str) -> Self {
+        let dir = Dir::new();
+        let shape = Shape { policy, receivers: 2, max: 8192, ..SHAPE };
+        let sender = Sender::create(dir.name("cam"), &shape.options()).expect("a fresh channel");
+        let mut bad =
+            spawn(dir.path(), "misbehave", &[&shape.to_text(), how, &Random::new().below(1 << 32).to_string()]);
+        bad.expect("here");
+        let good = Receiver::open(dir.name("cam")).expect("it is there");
+        let mut this = Self { dir, shape, sender, bad, good, got: Got::new(&shape), next: 1 };
+        if how == "is stopped" {
+            this.bad.signal("STOP");
+            while !this.sender.receivers().iter().any(|info| info.who.as_ref().is_some_and(|who| who.stopped)) {}
+            return this;
+        }
+        for _ in 0..=shape.claims {
+            this.send(Duration::ZERO).expect("the window is empty");
+        }
+        this.bad.say("go");
+        assert_eq!(this.bad.hear_or_kill().as_deref(), Some("done"));
+        this
+    }
+
+    /// Sends a message, for which there is always a buffer, however many are lent.
+    fn send(&mut self, timeout: Duration) -> Result<(), SendError> {
+        let mut loans = self.sender.loan_many(self.shape.loans as usize, 8192).expect("a loan never waits");
+        assert_eq!(loans.len() as u64, self.shape.loans, "a loan never waits");
+        let mut loan = loans.remove(0);
+        fill(&mut loan, 0, self.next);
+        let ticket = loan.send_timeout(timeout)?;
+        assert_eq!(ticket.sequence(), self.next);
+        self.next += 1;
+        Ok(())
+    }
+
+    fn receive(&mut self) {
+        while let Some(message) = self.good.try_recv().expect("nothing is wrong") {
+            self.got.take(&message);
+        }
+    }
+}
+
+const WAYS: [&str; 4] = ["is stopped", "holds all it can", "writes garbage", "writes garbage everywhere"];
+
+#[test]
+fn the_newest_are_sent_whatever_a_receiver_does() {
+    let mut random = Random::new();
+    for how in WAYS {
+        let mut channel = Misbehaved::new(Policy::Newest, how);
+        let size = |channel: &Misbehaved| std::fs::metadata(channel.dir.path().join("cam")).expect("the channel").len();
+        let before = size(&channel);
+        for _ in 0..times(5_000, 500_000) {
+            channel.send(Duration::ZERO).expect("the sender is never blocked");
+            if random.below(5) == 0 {
+                channel.receive();
+            }
+        }
+        channel.receive();
+        assert_eq!(channel.got.last[0], channel.next - 1);
+        assert_eq!(size(&channel), before);
+        if how == "holds all it can" {
+            channel.bad.say("go");
+            assert_eq!(channel.bad.hear_or_kill().as_deref(), Some("whole"));
+        }
+        assert!(how == "holds all it can" || channel.bad.kill_if_alive(), "it ended by itself");
+    }
+}
+
+#[test]
+fn where_nothing_may_be_lost_the_timeout_names_who_is_in_the_way() {
+    for how in ["is stopped", "holds all it can"] {
+        let mut channel = Misbehaved::new(Policy::Lossless, how);
+        let error = loop {
+            channel.receive();
+            if let Err(error) = channel.send(Duration::from_millis(20)) {
+                break error;
+            }
+        };
+        let SendError::Full { slowest: Some(who), .. } = &error else { panic!("{error}") };
+        assert_eq!((who.pid, who.stopped), (channel.bad.pid(), how == "is stopped"), "{error}");
+        channel.bad.kill();
+        for _ in 0..100 {
+            channel.send(HANG).expect("the dead hold nobody up");
+            channel.receive();
+        }
+    }
+}
+
+#[test]
+fn where_nothing_may_be_lost_garbage_costs_a_wait_and_nothing_else() {
+    for how in &WAYS[2..] {
+        let mut channel = Misbehaved::new(Policy::Lossless, how);
+        let (mut full, count) = (0, times(2_000, 100_000));
+        while channel.next <= count || full == 0 {
+            channel.receive();
+            match channel.send(Duration::from_micros(100)) {
+                Ok(()) => {}
+                Err(SendError::Full { slowest, .. }) => {
+                    full += 1;
+                    let named = slowest.is_none_or(|who| who.pid == channel.bad.pid());
+                    assert!(named || how.ends_with("everywhere"), "the other one has let go of all");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(channel.bad.kill_if_alive(), "it ended by itself");
+        println!("{how}: {} messages, {full} timeouts", channel.next - 1);
+    }
 }

@@ -5,8 +5,8 @@ mod common;
 
 use common::{Dir, hear, role, say, spawn};
 use memlane::{
-    ChannelOptions, Error, Locked, Mutex, Observer, Options, Policy, Receiver, Segment, Sender, Shareable, held_locks,
-    list,
+    ChannelOptions, Dtype, Error, Image, Locked, Mutex, Observer, Options, PixelFormat, Policy, Receiver, Segment,
+    Sender, Shareable, Tensor, held_locks, list,
 };
 
 #[derive(Debug, Shareable)]
@@ -37,6 +37,14 @@ fn child() {
                 drop(held);
                 say("let go");
             }
+        }
+        "send" => {
+            let sender = Sender::<[u8]>::open("cam").expect("a lane is free");
+            say("sends");
+            hear();
+            drop(sender);
+            say("has ended");
+            hear();
         }
         other => panic!("no role {other}"),
     }
@@ -108,6 +116,66 @@ fn an_observer_copies_what_is_kept_and_nothing_else() {
     let labelled = copy(3, usize::MAX).expect("it is kept");
     assert_eq!((labelled.bytes, labelled.metadata, labelled.schema_id), (vec![4; 3], b"left".to_vec(), 5));
     assert_eq!((copy(1, 9), copy(4, 9), observer.copy(1, 1, 9).expect("no such lane")), (None, None, None));
+}
+
+#[test]
+fn an_observer_tells_senders_that_died_from_those_that_ended() {
+    let dir = Dir::new();
+    let _own = Sender::<[u8]>::create(dir.name("cam"), &ChannelOptions::new().senders(2)).expect("new");
+    let observer = Observer::open(dir.name("cam")).expect("it is there");
+    let look = || {
+        let info = observer.look().expect("it can be read");
+        let pids = |senders: &[memlane::SenderInfo]| {
+            senders.iter().map(|it| (it.lane, it.who.as_ref().map(|who| who.pid))).collect::<Vec<_>>()
+        };
+        (pids(&info.senders), pids(&info.dead_senders))
+    };
+    let own = (0, Some(std::process::id()));
+    for ends in [true, false] {
+        let mut child = spawn(dir.path(), "send", &[]);
+        child.expect("sends");
+        let other = (1, Some(child.pid()));
+        assert_eq!(look(), (vec![own, other], vec![]));
+        if ends {
+            child.say("end");
+            child.expect("has ended");
+            assert_eq!(look(), (vec![own], vec![]));
+        }
+        child.kill();
+        assert_eq!(look(), (vec![own], if ends { vec![] } else { vec![other] }));
+    }
+}
+
+#[test]
+fn what_an_observer_copied_can_be_read_as_what_it_is() {
+    let dir = Dir::new();
+    let options = ChannelOptions::new().max_message(500);
+    let sender = Sender::<Image>::create(dir.name("images"), &options).expect("new");
+    let observer = Observer::open(dir.name("images")).expect("it is there");
+    assert!(observer.holds::<Image>() && !observer.holds::<[u8]>() && !observer.holds::<Tensor>());
+    let mut image = sender.loan_image(3, 1, PixelFormat::Rgb8).expect("it fits");
+    image.pixels.copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    image.send().expect("there is room");
+    assert_eq!(observer.sent().expect("it can be read"), [1]);
+    let copy = |most| observer.copy(0, 1, most).expect("it can be read").expect("it is kept");
+    let whole = copy(usize::MAX).value::<Image>().expect("all of it");
+    assert_eq!((whole.width, whole.height, whole.pixels.len()), (3, 1, 9), "without the padding behind it");
+    let (format, rows) = whole.rows().expect("it fits together");
+    assert_eq!((format, rows.collect::<Vec<_>>()), (PixelFormat::Rgb8, vec![&[1, 2, 3, 4, 5, 6, 7, 8, 9][..]]));
+    let start = copy(66).value::<Image>().expect("its fields and two bytes");
+    assert_eq!((start.width, &start.pixels[..], start.rows().is_none()), (3, &[1, 2][..], true));
+    assert!(copy(63).value::<Image>().is_none(), "too little");
+    assert_eq!(copy(8).value::<[u32; 2]>().expect("two numbers")[..], [3, 1]);
+
+    let sender = Sender::<Tensor>::create(dir.name("tensors"), &options).expect("new");
+    let mut tensor = sender.loan_tensor(&[2, 3], Dtype::U8).expect("it fits");
+    tensor.data.copy_from_slice(&[1, 2, 3, 4, 5, 6]);
+    tensor.send().expect("there is room");
+    let observer = Observer::open(dir.name("tensors")).expect("it is there");
+    let copied = observer.copy(0, 1, usize::MAX).expect("it can be read").expect("it is kept");
+    let tensor = copied.value::<Tensor>().expect("all of it");
+    let view = tensor.view().expect("it fits together");
+    assert_eq!((view.dtype, view.shape, view.data), (Dtype::U8, &[2, 3][..], &[1, 2, 3, 4, 5, 6][..]));
 }
 
 #[test]

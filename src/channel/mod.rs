@@ -22,7 +22,7 @@ mod wait;
 mod waitset;
 mod writer;
 
-pub use message::{Loan, Message};
+pub use message::{Loan, Message, Value};
 pub use observer::{ChannelInfo, Copied, Observer};
 pub use payload::{Dtype, Image, PixelFormat, Tensor, TensorView};
 pub use receiver::{Messages, Receiver};
@@ -141,8 +141,8 @@ impl ChannelOptions {
         self
     }
 
-    /// How many messages a receiver can hold at a time (2 by default, at most 62), small ones not counted; one more is
-    /// kept for [`Receiver::latest`].
+    /// How many messages a receiver can hold at a time (2 by default, at most 62), small ones counted in a queue only; one more
+    /// is kept for [`Receiver::latest`].
     #[must_use]
     pub fn claims(mut self, claims: u16) -> Self {
         self.claims = claims;
@@ -224,11 +224,16 @@ fn check_kind(header: &Header, name: &Name, kind: &str) -> Result<(), Error> {
     Err(Error::TypeMismatch { name: name.to_string(), difference })
 }
 
-/// Whether what the description of an object says at `path` is a `T`.
-fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name, path: &str) -> Result<(), Error> {
+/// What a description says at `path` of a `T`.
+fn described<T: Shareable + ?Sized>(path: &str) -> String {
     let mut schema = Schema::default();
     T::describe(&mut schema, path, 0);
-    let (theirs, ours) = (lines_of(&header.schema, path), schema.into_text());
+    schema.into_text()
+}
+
+/// Whether what the description of an object says at `path` is a `T`.
+fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name, path: &str) -> Result<(), Error> {
+    let (theirs, ours) = (lines_of(&header.schema, path), described::<T>(path));
     if theirs == ours {
         return Ok(());
     }

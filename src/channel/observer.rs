@@ -3,14 +3,15 @@
 use super::geometry::{ENTRY, Geometry, MESSAGE, is_of, lines_of};
 use super::lane::Place;
 use super::memory::{Entry, LaneHeader, SMALL};
-use super::message::METADATA;
+use super::message::{METADATA, Value};
 use super::queue::Task;
-use super::roster::{CLOSED, RECEIVES, ReceiverInfo, SenderInfo, latency_of};
-use super::{Policy, check_kind};
+use super::roster::{CLOSED, Done, RECEIVES, ReceiverInfo, SenderInfo, latency_of, outcome_of};
+use super::{Policy, check_kind, described};
 use crate::error::{Error, Who, shown};
 use crate::object::{Directory, Found, Name, ToName};
 use crate::owner::{self, OwnerId};
 use crate::prim::{self, Ordering};
+use crate::segment::Shareable;
 use crate::sys::{self, Access};
 use std::mem::offset_of;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct ChannelInfo {
     pub used: Vec<u64>,
     /// Who sends.
     pub senders: Vec<SenderInfo>,
+    /// Who has died without ending in good order, and in whose lane nobody has followed yet.
+    pub dead_senders: Vec<SenderInfo>,
     /// Who receives.
     pub receivers: Vec<ReceiverInfo>,
 }
@@ -51,6 +54,8 @@ pub struct Copied {
     pub sequence: u64,
     /// The number of its bytes, of which `bytes` may have fewer.
     pub size: u64,
+    /// The elements of its flexible tail, if its type has one.
+    pub tail: u64,
     /// How long ago it was sent, or `None` if its sender reads another clock.
     pub age: Option<Duration>,
     /// What its sender says that the bytes are; 0 if it says nothing.
@@ -59,6 +64,15 @@ pub struct Copied {
     pub metadata: Vec<u8>,
     /// The bytes.
     pub bytes: Vec<u8>,
+}
+
+impl Copied {
+    /// The bytes as a `T`, also if they were sent as something else: [`Observer::holds`] says. Of a tail it has what was
+    /// copied; `None` if not even the rest was.
+    #[must_use]
+    pub fn value<T: Shareable + ?Sized>(&self) -> Option<Value<T>> {
+        Value::of(&self.bytes, self.tail)
+    }
 }
 
 /// Watches a channel without taking part in it: nobody waits for it, it keeps nothing alive and changes nothing. It copies
@@ -116,6 +130,21 @@ impl Observer {
         self.found.header.id
     }
 
+    /// Whether the channel's messages are of type `T`.
+    #[must_use]
+    pub fn holds<T: Shareable + ?Sized>(&self) -> bool {
+        lines_of(&self.found.header.schema, MESSAGE) == described::<T>(MESSAGE)
+    }
+
+    /// The messages that were sent in each lane: of [`look`](Self::look) what costs little to ask for again and again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] if it cannot be read.
+    pub fn sent(&self) -> Result<Vec<u64>, Error> {
+        (0..self.geometry.senders as usize).map(|lane| self.last(lane)).collect()
+    }
+
     fn words(&self, start: u64, len: u64) -> Result<Words, Error> {
         let mut bytes = vec![0; len as usize];
         self.found.read(start, &mut bytes)?;
@@ -137,12 +166,19 @@ impl Observer {
         let table = self.found.table()?;
         let living = |word: u64| owner::living_in(&table, &self.found.locks, OwnerId::in_word(word));
         let lanes = 0..of.senders as usize;
-        let sent = lanes.clone().map(|lane| self.last(lane)).collect::<Result<Vec<_>, _>>()?;
-        let senders = of.request_lanes().filter_map(|lane| {
+        let sent = self.sent()?;
+        let (mut senders, mut dead_senders) = (Vec::new(), Vec::new());
+        for lane in of.request_lanes() {
             let word = words.at(of.sender(lane));
-            let who = living(word).filter(|_| word & CLOSED == 0)?;
-            Some(SenderInfo { who: Some(who), lane, sent: sent[lane] })
-        });
+            let owner = OwnerId::in_word(word);
+            if owner.is_nobody() || word & CLOSED != 0 {
+                continue;
+            }
+            let lives = owner::living_in(&table, &self.found.locks, owner);
+            let who = lives.clone().or_else(|| owner::who_in(&table, owner));
+            let whose = if lives.is_some() { &mut senders } else { &mut dead_senders };
+            whose.push(SenderInfo { who, lane, sent: sent[lane] });
+        }
         let receivers = (0..of.receivers as usize).filter_map(|index| {
             let who = living(words.at(of.receiver(index)))?;
             Some(self.receiver(&words, index, who, &sent))
@@ -155,7 +191,8 @@ impl Observer {
             max_senders: of.senders as usize,
             max_receivers: of.receivers as usize,
             used: lanes.map(|lane| self.used(&words, lane, sent[lane])).collect(),
-            senders: senders.collect(),
+            senders,
+            dead_senders,
             receivers: receivers.collect(),
             sent,
         })
@@ -177,15 +214,20 @@ impl Observer {
     /// How many messages of a lane are not let go yet.
     fn used(&self, words: &Words, lane: usize, sent: u64) -> u64 {
         let of = &self.geometry;
-        let waits = |sequence: u64, index: usize| {
-            words.at(of.receiver(index)) & RECEIVES != 0 && words.at(of.outcome(index, lane, sequence)) >> 2 < sequence
-        };
         let is_used = |sequence: &u64| {
             let task = words.at(of.task(lane, *sequence));
+            let outcomes = of.readers(lane).filter(|index| words.at(of.receiver(*index)) & RECEIVES != 0);
+            let mut outcomes = outcomes.map(|index| words.at(of.outcome(index, lane, *sequence)));
+            let mut released = of.policy == Policy::Newest || task >= *sequence;
             match of.policy {
-                Policy::Queue => !Task::from_word(task).is_done(*sequence),
-                Policy::Lossless | Policy::Service if task < *sequence => true,
-                _ => of.readers(lane).any(|index| waits(*sequence, index)),
+                Policy::Queue => !Task::from_word(task).is_over(*sequence),
+                // As in `is_let_go`.
+                _ => {
+                    outcomes.any(|word| {
+                        released |= word == outcome_of(*sequence, Done::Skipped);
+                        word >> 2 < *sequence
+                    }) || !released
+                }
             }
         };
         (of.oldest(sent)..=sent).filter(is_used).count() as u64
@@ -215,6 +257,7 @@ impl Observer {
         }
         let place = Place::from_word(words.at(entry + offset_of!(Entry, place) as u64));
         let stamp = words.at(entry + offset_of!(Entry, stamp) as u64);
+        let tail = words.at(entry + offset_of!(Entry, tail) as u64);
         let longest = if place.small { SMALL as u64 } else { of.shape(lane).max_message };
         let sound = place.len <= longest && u64::from(place.buffer) < of.buffers();
         let len = if sound { (place.len as usize).min(most) } else { 0 };
@@ -243,6 +286,7 @@ impl Observer {
             lane,
             sequence,
             size: place.len,
+            tail,
             age: (clock == sys::clock_id()).then(|| Duration::from_nanos(sys::now().saturating_sub(stamp))),
             schema_id: label.at(0),
             metadata: metadata.unwrap_or_default().to_vec(),

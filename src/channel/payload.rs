@@ -248,7 +248,9 @@ impl Tensor {
     }
 
     fn data_size(shape: &[u64], dtype: Dtype) -> Option<u64> {
-        shape.iter().try_fold(u64::from(dtype.size()), |product, len| product.checked_mul(*len))
+        // As if no dimension was empty, so that all its strides can be counted, too.
+        let full = shape.iter().try_fold(u64::from(dtype.size()), |product, len| product.checked_mul((*len).max(1)))?;
+        Some(if shape.contains(&0) { 0 } else { full })
     }
 
     /// What its fields say, or `None` if they do not fit together.

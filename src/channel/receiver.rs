@@ -11,7 +11,7 @@ use crate::error::{Error, RecvError};
 use crate::object::{Name, Object, ToName};
 use crate::prim::Ordering;
 use crate::segment::Shareable;
-use crate::sync::Slices;
+use crate::sync::{self, Slices};
 use crate::sys::{self, Access};
 use std::fmt;
 use std::marker::PhantomData;
@@ -73,14 +73,19 @@ impl Reader {
         loop {
             let claim = u64::from(used.trailing_ones());
             if claim >= limit {
-                let channel = self.memory.attachment().name();
-                return Err(RecvError::ClaimsInUse { channel, limit: limit as usize });
+                return Err(self.no_claim(reserved));
             }
-            match self.claims.compare_exchange_weak(used, used | 1 << claim, Ordering::Relaxed, Ordering::Relaxed) {
+            // ORDERING: Acquire pairs with the Release in `let_go`: the word of the claim is 0 before it is written anew.
+            match self.claims.compare_exchange_weak(used, used | 1 << claim, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Ok(claim),
                 Err(now) => used = now,
             }
         }
+    }
+
+    fn no_claim(&self, reserved: bool) -> RecvError {
+        let limit = (self.memory.geometry().claims - u64::from(!reserved)) as usize;
+        RecvError::ClaimsInUse { channel: self.memory.attachment().name(), limit }
     }
 
     /// Whether there is a claim that is not in use.
@@ -96,7 +101,8 @@ impl Reader {
     /// Lets go of a message, and says what was done with it.
     ///
     /// In this order, because a death may come between any two: a message that was processed is known to be, then its
-    /// sender need not wait for it, then its buffer can be used again.
+    /// sender need not wait for it, then its buffer can be used again. In a queue it is said first who did it: its ticket
+    /// asks for that as soon as it is done.
     pub(super) fn let_go(&self, lane: usize, sequence: u64, done: Done, claim: Option<u64>) {
         let memory = &self.memory;
         // In a forked child everything is its parent's.
@@ -106,18 +112,17 @@ impl Reader {
         let queue = memory.geometry().policy == Policy::Queue;
         if done != Done::Absent {
             let task = memory.task(lane, sequence);
-            if !queue && done == Done::Processed {
+            if done == Done::Processed && !queue {
                 queue::raise(task, sequence);
             }
             memory.set_outcome(self.index, lane, sequence, done);
             if queue {
-                // Last: whoever finds that it was processed asks by whom.
                 queue::let_go(task, sequence, memory.me(), done == Done::Processed);
             }
         }
         if let Some(claim) = claim {
             lane::give_back(memory.claim(self.index, claim));
-            // ORDERING: Release pairs with nothing but the end of this claim's use: the next user of the bit comes after.
+            // ORDERING: Release pairs with the Acquire in `take_claim`.
             self.claims.fetch_and(!(1 << claim), Ordering::Release);
         }
         memory.released().notify();
@@ -139,11 +144,8 @@ impl Reader {
                 return last >= cursor;
             }
             (cursor.max(memory.oldest(last))..=last).any(|sequence| {
-                match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
-                    Task::Available { number, .. } => number == queue::number(sequence),
-                    Task::Taken { by, .. } => probe && memory.attachment().is_dead(by),
-                    Task::Done { .. } => false,
-                }
+                let task = Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed));
+                task.to_take(sequence, |by| probe && memory.attachment().is_dead(by)).is_some()
             })
         })
     }
@@ -192,15 +194,16 @@ impl Progress {
         reader.memory.released().notify();
     }
 
-    /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are; or
-    /// with the oldest, if only what this receiver need not get is overwritten without its leave.
-    fn fall_behind(&mut self, reader: &Reader, newest: u64) {
-        let newest = newest.max(reader.memory.head(self.lane));
-        let kept = match reader.memory.geometry().policy {
-            Policy::Newest => reader.memory.geometry().slots / 2,
-            _ => reader.memory.geometry().slots - 1,
+    /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are; where
+    /// nothing may be lost, with the oldest, because none is overwritten any more that this receiver has not let go of.
+    fn fall_behind(&mut self, reader: &Reader) {
+        // What is in an entry is not believed: a number from there could be the last that can be counted.
+        let head = reader.memory.head(self.lane);
+        let next = match reader.memory.geometry().policy {
+            Policy::Newest => head.saturating_sub(reader.memory.geometry().slots / 2),
+            _ => reader.memory.oldest(head),
         };
-        let next = newest.saturating_sub(kept).max(self.cursor + 1);
+        let next = next.max(self.cursor + 1);
         // What is older than this receiver it has not missed.
         let missed = next.saturating_sub(self.cursor.max(self.joined + 1));
         self.pass_over(reader, next);
@@ -210,44 +213,51 @@ impl Progress {
     }
 
     /// Receives the next message, if everybody gets all.
-    fn take_next<T: Shareable + ?Sized>(
-        &mut self,
-        reader: &Arc<Reader>,
-        reserved: bool,
-    ) -> Result<Option<Message<T>>, RecvError> {
+    fn take_next<T: Shareable + ?Sized>(&mut self, reader: &Arc<Reader>) -> Result<Option<Message<T>>, RecvError> {
         let (memory, lane) = (&reader.memory, self.lane);
         for _ in 0..TRIES {
             let sequence = self.cursor;
             let entry = memory.entry(lane, sequence);
             match entry.look(sequence) {
-                Seen::There => {}
-                Seen::Later(later) => {
-                    self.fall_behind(reader, later);
-                    continue;
+                Seen::There => {
+                    if let Some(message) = self.take(reader, sequence, false)? {
+                        return Ok(Some(message));
+                    }
                 }
+                Seen::Later => self.fall_behind(reader),
                 // Empty, although it was sent: it is being overwritten.
                 Seen::NotThere if memory.head(lane) >= sequence && entry.look(sequence) == Seen::NotThere => {
-                    self.fall_behind(reader, sequence);
-                    continue;
+                    self.fall_behind(reader);
                 }
                 Seen::NotThere => return Ok(None),
             }
-            let Some(content) = entry.content(sequence) else { continue };
-            let found = Found { lane, sequence, content, missed: self.missed, deliveries: None };
-            let message = match Message::hold(reader, &found, reserved) {
-                Ok(None) => continue,
-                Err(RecvError::Corrupt { .. }) if entry.look(sequence) != Seen::There => continue,
-                Err(error @ RecvError::Corrupt { .. }) => {
-                    self.pass_over(reader, sequence + 1);
-                    return Err(error);
-                }
-                result => result?,
-            };
-            self.missed = 0;
-            self.advance(reader, sequence + 1);
-            return Ok(message);
         }
         Ok(None)
+    }
+
+    /// Receives message `sequence`, which was seen in its entry, and passes over those before it; `None` if it was
+    /// overwritten meanwhile. If it cannot be held, nothing is passed over.
+    fn take<T: Shareable + ?Sized>(
+        &mut self,
+        reader: &Arc<Reader>,
+        sequence: u64,
+        reserved: bool,
+    ) -> Result<Option<Message<T>>, RecvError> {
+        let Some(content) = reader.memory.entry(self.lane, sequence).content(sequence) else { return Ok(None) };
+        let found = Found { lane: self.lane, sequence, content, missed: self.missed, deliveries: None };
+        match Message::hold(reader, &found, reserved) {
+            Err(error @ RecvError::Corrupt { .. }) => {
+                self.pass_over(reader, sequence + 1);
+                Err(error)
+            }
+            Ok(Some(message)) => {
+                self.pass_over(reader, sequence);
+                self.missed = 0;
+                self.advance(reader, sequence + 1);
+                Ok(Some(message))
+            }
+            not_held => not_held,
+        }
     }
 
     /// Receives a message, if they are shared out.
@@ -272,13 +282,13 @@ impl Progress {
                 continue;
             }
             all_done = false;
-            if !reader.has_claim() {
-                match task {
-                    Task::Available { .. } => drop(reader.take_claim(false)?),
-                    _ => continue,
-                }
-            }
             let is_dead = |owner| probe && memory.attachment().is_dead(owner);
+            if task.to_take(sequence, is_dead).is_none() {
+                continue;
+            }
+            if !reader.has_claim() {
+                return Err(reader.no_claim(false));
+            }
             if let Some(deliveries) = queue::take(word, sequence, memory.me(), is_dead) {
                 return self.hold_shared(reader, sequence, deliveries).map(Some);
             }
@@ -296,11 +306,16 @@ impl Progress {
         let (memory, lane) = (&reader.memory, self.lane);
         let entry = memory.entry(lane, sequence);
         // The place may have gone on to a later message before it was taken: what is there now stays.
-        let sequence = entry.sequence();
+        let there = entry.sequence();
+        let is_of_this_place = memory.geometry().position(there) == memory.geometry().position(sequence);
+        let sequence = if is_of_this_place { there } else { sequence };
+        let found = entry.content(sequence).map(|content| {
+            let deliveries = Some(deliveries);
+            Found { lane, sequence, content, missed: 0, deliveries }
+        });
+        let held = found.map_or(Ok(None), |found| Message::hold(reader, &found, false));
         let corrupt = || RecvError::Corrupt { channel: memory.attachment().name(), lane, sequence };
-        let content = entry.content(sequence).ok_or_else(corrupt)?;
-        let found = Found { lane, sequence, content, missed: 0, deliveries: Some(deliveries) };
-        let held = Message::hold(reader, &found, false).and_then(|message| message.ok_or_else(corrupt));
+        let held = held.and_then(|message| message.ok_or_else(corrupt));
         if held.is_err() {
             // Nobody can make anything of it.
             reader.let_go(lane, sequence, Done::Processed, None);
@@ -459,34 +474,33 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     ///
     /// As [`recv`](Self::recv).
     pub fn latest(&mut self) -> Result<Option<Message<T>>, RecvError> {
+        self.memory().attachment().check()?;
         if self.memory().geometry().policy == Policy::Queue {
             return self.try_recv();
         }
+        self.memory().attachment().check()?;
         for _ in 0..TRIES {
-            let Some(lane) = self.newest_lane() else { break };
-            for progress in &mut self.lanes {
-                let last = self.reader.memory.last(progress.lane);
-                progress.pass_over(&self.reader, if progress.lane == lane { last } else { last + 1 });
-            }
-            if let Some(message) = self.lanes[lane].take_next(&self.reader, true)? {
+            let Some((newest, sequence)) = self.newest() else { break };
+            if let Some(message) = self.lanes[newest].take(&self.reader, sequence, true)? {
+                for progress in self.lanes.iter_mut().filter(|progress| progress.lane != newest) {
+                    progress.pass_over(&self.reader, self.reader.memory.last(progress.lane) + 1);
+                }
                 return Ok(Some(message));
             }
         }
         self.try_recv()
     }
 
-    /// The lane with the message that was sent last, of those that have any to receive.
-    fn newest_lane(&self) -> Option<usize> {
+    /// The message that was sent last, of those that this receiver has not received, and its lane.
+    fn newest(&self) -> Option<(usize, u64)> {
         let memory = self.memory();
-        let stamp = |lane: &usize| {
-            let last = memory.last(*lane);
-            (last >= self.lanes[*lane].cursor).then(|| memory.entry(*lane, last).content(last)).flatten()
+        let last = |lane| {
+            let last = memory.last(lane);
+            let entry = memory.entry(lane, last);
+            let is_new = last >= self.lanes[lane].cursor && entry.look(last) == Seen::There;
+            is_new.then(|| Some((lane, last, entry.content(last)?.stamp))).flatten()
         };
-        memory
-            .lanes()
-            .filter_map(|lane| Some((lane, stamp(&lane)?.stamp)))
-            .max_by_key(|(_, stamp)| *stamp)
-            .map(|(lane, _)| lane)
+        memory.lanes().filter_map(last).max_by_key(|(.., stamp)| *stamp).map(|(lane, last, _)| (lane, last))
     }
 
     /// Waits until there is something to receive, at most for `timeout` (for ever if `None`), and receives nothing.
@@ -495,11 +509,17 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     ///
     /// As [`recv_timeout`](Self::recv_timeout).
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<(), RecvError> {
-        self.wait_until(timeout, |this, probe| this.reader.has_message(probe).then_some(Ok(())))
+        self.memory().attachment().check()?;
+        self.spin(timeout);
+        self.sleep_until(timeout, |this, probe| this.reader.has_message(probe).then_some(Ok(())))
     }
 
     /// Goes back to the oldest message that is kept, in every lane: for who came late. In a queue it does nothing.
     pub fn rewind(&mut self) {
+        // In a forked child the place is its parent's.
+        if self.memory().attachment().is_forked() {
+            return;
+        }
         for lane in 0..self.lanes.len() {
             let oldest = self.memory().oldest(self.memory().last(lane));
             let progress = &mut self.lanes[lane];
@@ -543,22 +563,47 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         if let Some(message) = self.poll(false)? {
             return Ok(message);
         }
-        self.wait_until(timeout, |this, probe| this.poll(probe).transpose())
+        if self.spin(timeout)
+            && let Some(message) = self.poll(false)?
+        {
+            return Ok(message);
+        }
+        self.sleep_until(timeout, |this, probe| this.poll(probe).transpose())
     }
 
-    /// Waits until `look` finds something or nobody sends any more.
-    fn wait_until<R>(
+    /// Spins until it is worth while to look for a message; false if that took too long.
+    fn spin(&self, timeout: Option<Duration>) -> bool {
+        timeout != Some(Duration::ZERO) && sync::spin(|| self.glance().then_some(())).is_some()
+    }
+
+    /// Sleeps until `look` finds something or nobody sends any more.
+    fn sleep_until<R>(
         &mut self,
         timeout: Option<Duration>,
         mut look: impl FnMut(&mut Self, bool) -> Option<Result<R, RecvError>>,
     ) -> Result<R, RecvError> {
         let reader = Arc::clone(&self.reader);
         let start = Slices::new(timeout);
-        let found = reader.memory.wait(Event::Messages, timeout, |probe| self.look(probe, &mut look))?;
+        // It stays here, instead of being handed from call to call: it may be a message, with its bytes.
+        let mut found = None;
+        reader.memory.sleep(Event::Messages, timeout, |probe| {
+            found = self.look(probe, &mut look);
+            found.is_some().then_some(())
+        })?;
         found.unwrap_or_else(|| {
             let senders = self.senders().into_iter().filter_map(|info| info.who).collect();
             Err(RecvError::TimedOut { channel: self.channel(), waited: start.waited(), senders })
         })
+    }
+
+    /// Whether it is worth while to look for a message. It reads no more than it must: what a receiver has read, the sender
+    /// has to get back before it can write there.
+    fn glance(&self) -> bool {
+        let memory = self.memory();
+        if memory.geometry().policy == Policy::Queue {
+            return self.reader.has_message(false);
+        }
+        self.lanes.iter().any(|progress| memory.entry(progress.lane, progress.cursor).sequence() >= progress.cursor)
     }
 
     /// What `look` finds, or that nothing can come any more; with `probe` it is looked who has died, too.
@@ -571,8 +616,12 @@ impl<T: Shareable + ?Sized> Receiver<T> {
             return Some(found);
         }
         let ending = self.reader.ending(probe)?;
-        // What was sent before the end is to be seen by now.
-        look(self, probe).or_else(|| self.is_finished().then(|| Err(self.ended(ending))))
+        // What was sent before the end is to be seen by now. Asked once more: a sender may have come into a lane that was
+        // looked at before another one left its own.
+        look(self, probe).or_else(|| {
+            let ended = self.is_finished() && self.reader.ending(probe).is_some();
+            ended.then(|| Err(self.ended(ending)))
+        })
     }
 
     fn ended(&self, ending: Ending) -> RecvError {
@@ -590,10 +639,9 @@ impl<T: Shareable + ?Sized> Receiver<T> {
             || memory.lanes().all(|lane| {
                 let last = memory.last(lane);
                 (memory.oldest(last)..=last).all(|sequence| {
-                    let word = memory.task(lane, sequence);
-                    match Task::from_word(word.load(Ordering::Relaxed)) {
+                    match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
                         Task::Taken { by, .. } => by == memory.me(),
-                        _ => queue::is_done(word, sequence),
+                        task => task.is_over(sequence),
                     }
                 })
             })
@@ -604,13 +652,16 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         let count = self.lanes.len();
         let queue = self.memory().geometry().policy == Policy::Queue;
         for offset in 0..count {
-            let lane = (self.turn + offset) % count;
+            let lane = self.turn + offset;
+            let lane = if lane < count { lane } else { lane - count };
             let (progress, reader) = (&mut self.lanes[lane], &self.reader);
-            let message = if queue { progress.take_shared(reader, probe) } else { progress.take_next(reader, false) };
-            if let Some(message) = message? {
-                self.reader.note_latency(&message);
-                self.turn = (lane + 1) % count;
-                return Ok(Some(message));
+            let message = if queue { progress.take_shared(reader, probe) } else { progress.take_next(reader) };
+            if let Ok(Some(message)) = &message {
+                self.reader.note_latency(message);
+                self.turn = if lane + 1 < count { lane + 1 } else { 0 };
+            }
+            if !matches!(message, Ok(None)) {
+                return message;
             }
         }
         Ok(None)

@@ -22,8 +22,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// In a sender's word: it has closed; messages it had begun may still come.
 pub(super) const CLOSED: u64 = 1 << 31;
 
-/// What a receiver did with a message: the lowest two bits of an outcome, the rest is the message's number. Of several
-/// things that it did with one message, the last of these counts.
+/// What a receiver did with a message: the lowest two bits of an outcome, the rest is the message's number. If it has had
+/// the message several times (see `rewind`), the most that it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Done {
     /// It was not there yet when the message was sent.
@@ -243,8 +243,8 @@ impl Memory {
         let cursors: Vec<u64> = lanes.clone().map(|lane| self.set_start(index, lane)).collect();
         // ORDERING: Release pairs with the Acquire in `is_let_go`: who waits for this receiver sees where it starts.
         self.receiver(index).store(self.me().word() | RECEIVES, Ordering::Release);
-        // ORDERING: pairs with the fence in `notify`, which follows every message: a message that is not seen below was
-        // sent by somebody who sees this receiver before it overwrites that message.
+        // ORDERING: pairs with the fence in `has_room`: a message that is not seen below was sent by somebody who sees this
+        // receiver before it overwrites that message.
         prim::fence(Ordering::SeqCst);
         self.released().notify();
         let starts = cursors.into_iter().zip(lanes);
@@ -297,15 +297,14 @@ impl Memory {
         self.released().notify();
     }
 
-    /// Takes receivers out that are dead, and counts those that receive. What a dead one claims stays as it is until
-    /// somebody has its place: there are buffers for all claims, and so the place can be had all the while.
-    pub(super) fn sweep(&self) -> Present {
+    /// Says of those in these places who receive and are dead that they do not any more, and counts the others. What they
+    /// claimed stays claimed until somebody else has the place: there are buffers enough, and so the place itself is never
+    /// occupied here.
+    pub(super) fn sweep(&self, places: Range<usize>) -> Present {
         let mut present = Present { living: 0, died: None };
-        for word in self.receivers().map(|index| self.receiver(index)) {
-            // ORDERING: as in `occupy`.
-            let seen = word.load(Ordering::Acquire);
-            let owner = OwnerId::in_word(seen);
-            if owner.is_nobody() || seen & RECEIVES == 0 {
+        for index in places {
+            let owner = self.receives(index);
+            if owner.is_nobody() {
                 continue;
             }
             if !self.attachment().is_dead(owner) {
@@ -313,19 +312,28 @@ impl Memory {
                 continue;
             }
             present.died = self.who(owner).or(present.died);
-            // It fails if somebody else has taken it out, or has its place.
-            let _ = word.compare_exchange(seen, seen & !RECEIVES, Ordering::Relaxed, Ordering::Relaxed);
+            let (receives, dead) = (owner.word() | RECEIVES, owner.word());
+            // It fails if somebody else has done it, or has the place by now. Nothing is published by it.
+            let _ = self.receiver(index).compare_exchange(receives, dead, Ordering::Relaxed, Ordering::Relaxed);
         }
         present
     }
 
-    /// Who receives in each place, dead or alive; `NOBODY` where nobody does.
-    pub(super) fn who_receives(&self) -> impl Iterator<Item = OwnerId> + '_ {
-        self.receivers().map(|index| {
-            // ORDERING: Acquire pairs with the Release in `attach_receiver`.
-            let word = self.receiver(index).load(Ordering::Acquire);
-            if word & RECEIVES != 0 { OwnerId::in_word(word) } else { OwnerId::NOBODY }
-        })
+    /// How many receive in these places, dead or alive.
+    pub(super) fn count_receivers(&self, places: Range<usize>) -> usize {
+        places.filter(|index| !self.receives(*index).is_nobody()).count()
+    }
+
+    /// Who receives from a lane in each place, dead or alive; `NOBODY` where nobody does.
+    pub(super) fn who_receives(&self, lane: usize) -> impl Iterator<Item = OwnerId> + '_ {
+        let readers = self.geometry().readers(lane);
+        self.receivers().map(move |index| if readers.contains(&index) { self.receives(index) } else { OwnerId::NOBODY })
+    }
+
+    fn receives(&self, index: usize) -> OwnerId {
+        // ORDERING: Acquire pairs with the Release in `attach_receiver`.
+        let word = self.receiver(index).load(Ordering::Acquire);
+        if word & RECEIVES != 0 { OwnerId::in_word(word) } else { OwnerId::NOBODY }
     }
 
     /// Who is in place `index`.
@@ -334,18 +342,19 @@ impl Memory {
         OwnerId::in_word(self.receiver(index).load(Ordering::Acquire))
     }
 
-    /// Whether everybody who waits for a message has let go of it, and somebody has processed it.
+    /// Whether everybody who waits for a message has let go of it, and somebody has processed it, or does not want it and
+    /// still receives.
     pub(super) fn is_let_go(&self, lane: usize, sequence: u64) -> bool {
         // ORDERING: Acquire pairs with the Release in `raise`.
-        if self.task(lane, sequence).load(Ordering::Acquire) < sequence {
-            return false;
+        let mut released = self.task(lane, sequence).load(Ordering::Acquire) >= sequence;
+        for index in self.geometry().readers(lane).filter(|index| !self.receives(*index).is_nobody()) {
+            let (last, done) = self.outcome_of(index, lane, sequence);
+            if last < sequence {
+                return false;
+            }
+            released |= last == sequence && done == Done::Skipped;
         }
-        let waits = |index: usize| {
-            // ORDERING: Acquire pairs with the Release in `attach_receiver`.
-            self.receiver(index).load(Ordering::Acquire) & RECEIVES != 0
-                && self.outcome_of(index, lane, sequence).0 < sequence
-        };
-        !self.geometry().readers(lane).any(waits)
+        released
     }
 
     /// The last message at a place of a window that a receiver has let go of, and what it did with it.
@@ -398,6 +407,6 @@ impl Memory {
     }
 }
 
-fn outcome_of(sequence: u64, done: Done) -> u64 {
+pub(super) fn outcome_of(sequence: u64, done: Done) -> u64 {
     sequence << 2 | done as u64
 }

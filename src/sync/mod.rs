@@ -73,11 +73,19 @@ pub(crate) fn spin<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
         _ => SHORTEST,
     };
     let start = Instant::now();
-    let (answer, spun) = loop {
-        std::hint::spin_loop();
-        let (answer, spun) = (done(), start.elapsed());
-        if answer.is_some() || spun >= limit {
-            break (answer, spun);
+    let mut spun = Duration::ZERO;
+    let answer = loop {
+        // Several looks to one at the clock, which takes as long, and none after the answer, which is waited for.
+        let answer = (0..8).find_map(|_| {
+            std::hint::spin_loop();
+            done()
+        });
+        if answer.is_some() {
+            break answer;
+        }
+        spun = start.elapsed();
+        if spun >= limit {
+            break None;
         }
     };
     let helped = answer.is_some() && spun < SHORT;

@@ -85,7 +85,7 @@ impl Shape {
     }
 
     fn outcomes(&self) -> u64 {
-        Self::lines((self.claims + 2 + self.senders) * 8)
+        Self::lines((self.claims + 3 + self.senders) * 8)
     }
 
     pub fn claim(&self, index: u64, claim: u64) -> u64 {
@@ -96,8 +96,12 @@ impl Shape {
         self.block(index) + (self.claims + 1) * 8
     }
 
+    pub fn latency(&self, index: u64) -> u64 {
+        self.block(index) + (self.claims + 2) * 8
+    }
+
     pub fn cursor(&self, index: u64, lane: u64) -> u64 {
-        self.block(index) + (self.claims + 2 + lane) * 8
+        self.block(index) + (self.claims + 3 + lane) * 8
     }
 
     pub fn outcome(&self, index: u64, lane: u64, sequence: u64) -> u64 {
@@ -166,7 +170,24 @@ impl Raw {
     }
 
     pub fn put(&self, offset: u64, word: u64) {
-        self.file.write_all_at(&word.to_ne_bytes(), self.data + offset).expect("inside the file");
+        self.put_header(self.data + offset, &word.to_ne_bytes());
+    }
+
+    /// What lies before the user's bytes.
+    pub fn header(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.data as usize];
+        self.file.read_exact_at(&mut bytes, 0).expect("inside the file");
+        bytes
+    }
+
+    /// Anywhere in the file.
+    pub fn put_header(&self, offset: u64, bytes: &[u8]) {
+        self.file.write_all_at(bytes, offset).expect("inside the file");
+    }
+
+    /// Makes the channel's first bytes 0, as they were when it was created.
+    pub fn clear(&self, len: u64) {
+        self.put_header(self.data, &vec![0; len as usize]);
     }
 }
 

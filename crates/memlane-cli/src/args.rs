@@ -29,6 +29,10 @@ pub(crate) enum Command {
     Send(Send),
     /// Receive what is sent to NAME, and write it to files or to standard output
     Recv(Recv),
+    /// Watch all channels: rates, latency, lag and misses, who takes part, and the locks that are held
+    Top(crate::commands::top::Top),
+    /// Watch the messages of a channel go by, without slowing anybody
+    Tap(crate::commands::tap::Tap),
     /// List the objects, and who uses them
     Ls {
         /// Print one JSON array
