@@ -136,7 +136,7 @@ const SEND_EXAMPLES: &str = "\
 Examples:
   memlane send cam0 *.png                               each image to one receiver
   memlane send cam0 *.png --receivers 2                 to two, which both get every image
-  memlane send cam0 *.png --policy newest --rate 30     like a camera: never waits for slow receivers
+  memlane send cam0 *.png --policy newest --rate 30     like a camera: waits for nobody
   memlane send map --raw map.bin --keep                 stays until `memlane rm map`
   memlane recv a --raw - | memlane send b --raw -       from one channel to another
 
@@ -173,7 +173,9 @@ Examples:
   memlane recv cam0 --out frames          write frames/000001.png, frames/000002.png, ...
   memlane recv cam0 --count 1 --json      one image, and what it was
   memlane recv map --raw --out maps       write maps/000001.bin, ...
-  memlane recv a --raw - | program        each message after its length: eight bytes, the lowest first";
+  memlane recv a --raw - | program        each message after its length
+
+On standard output each message follows its length: eight bytes, the lowest first.";
 
 /// From messages per second to the time between two of them.
 fn rate(text: &str) -> Result<Duration, String> {

@@ -55,13 +55,18 @@ pub(crate) fn make<T: Shareable + ?Sized>(name: &Name, wanted: &Send, max_messag
             Err(error) => return Err(not_made(name, wanted, error)),
         };
         let added = match (&before, sender.origin()) {
-            (Some((added, info)), Origin::Created) if !info.receivers.is_empty() => added + info.sent[0],
+            (Some((added, info)), Origin::Created) if !info.receivers.is_empty() => added.wrapping_add(info.sent[0]),
             (Some((added, _)), Origin::TakenOver | Origin::Opened) => *added,
             _ => 0,
         };
         match sender.origin() {
             Origin::Created => {}
-            Origin::TakenOver => tell(format!("took '{name}' over from a sender that was killed")),
+            Origin::TakenOver => {
+                tell(format!("took '{name}' over from a sender that was killed"));
+                if wanted.keep && SharedMemory::open(name).is_ok_and(|it| it.persistence() != Persistence::Keep) {
+                    tell(format!("'{name}' was made without --keep: it goes with its last user all the same"));
+                }
+            }
             Origin::Opened => check_options(name, wanted, max_message)?,
         }
         let kept = wanted.keep || sender.origin() == Origin::Opened;

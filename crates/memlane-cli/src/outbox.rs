@@ -284,7 +284,7 @@ impl<'a, T: Shareable + ?Sized> Outbox<'a, T> {
 
     /// Prints that a message was processed, after so long, or sent, where nobody waits for that.
     fn report(&self, sent: &Sent, processed: Option<Duration>) -> Result<(), Failure> {
-        let (sequence, item) = (sent.ticket.sequence() + self.added, &sent.item);
+        let (sequence, item) = (sent.ticket.sequence().wrapping_add(self.added), &sent.item);
         let mut out = std::io::stdout().lock();
         if self.arguments.json {
             let processed = processed.map(|time| time.as_nanos() as u64);

@@ -81,8 +81,9 @@ struct Ends {
 impl Ends {
     fn create(name: &Name, sources: &[Source]) -> Result<Self, Failure> {
         let longest = sources.iter().map(|source| source.shape().message_size()).max().unwrap_or(0);
-        // Two slots, so that the next picture need not wait until the verdict on this one has been followed by its end.
-        let options = ChannelOptions::new().max_message(longest).slots(2).receivers(1).claims(1).loans(1);
+        // Two slots: the next picture does not wait until this one was let go, after the verdict. Two places: a successor
+        // does not wait for that of a dead one.
+        let options = ChannelOptions::new().max_message(longest).slots(2).receivers(2).claims(1).loans(1);
         let pictures = Sender::create(name, &options)?;
         let verdicts = verdicts_of(name)?;
         let maker = Sender::create(&verdicts, &ChannelOptions::new().senders(2).receivers(1))?;

@@ -38,8 +38,9 @@ fn a_sender_of_smaller_images_takes_over_too() {
     let place = Place::new();
     let receiver = orphan(&place);
     let image = place.gray("next.png", 64, 64);
-    let sent = place.run(&["send", "cam", "next.png", "--slots", "1", "--room", "1"]);
+    let sent = place.run(&["send", "cam", "next.png", "--slots", "1", "--room", "1", "--keep"]);
     assert!(sent.err.contains("took 'cam' over") && sent.out.starts_with("000002"), "{sent:?}");
+    assert!(sent.err.contains("'cam' was made without --keep"), "{sent:?}");
     receiver.end().ok();
     place.assert_received(2, &image);
 }

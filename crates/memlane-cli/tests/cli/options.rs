@@ -47,7 +47,7 @@ fn nothing_is_sent_before_all_receivers_are_there() {
     let place = Place::new();
     place.gray("a.png", 8, 8);
     let receiver = place.start(&["recv", "cam"]);
-    let sent = place.run(&["send", "cam", "a.png", "--receivers", "2", "--timeout", "500ms"]);
+    let sent = place.run(&["send", "cam", "a.png", "--receivers", "2", "--timeout", "3s"]);
     let who = format!("pid {} (memlane)", receiver.pid());
     sent.failed(3, &["only 1 of 2 receivers of 'cam' came", &who, "start more"]);
     assert_eq!(receiver.end().ok(), "");
