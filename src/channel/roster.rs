@@ -182,8 +182,8 @@ impl Memory {
         let cursors: Vec<u64> = self.lanes().map(|lane| self.set_start(index, lane)).collect();
         // ORDERING: Release pairs with the Acquire in `is_let_go`: who waits for this receiver sees where it starts.
         self.receiver(index).store(self.me().word() | RECEIVES, Ordering::Release);
-        // ORDERING: pairs with the fence in `notify`, which follows every message: a message that is not seen below was
-        // sent by somebody who sees this receiver before it overwrites that message.
+        // ORDERING: pairs with the fence in `notify`, which follows every message, and with the one in `has_room`: a message
+        // that is not seen below was sent by somebody who sees this receiver before it overwrites that message.
         prim::fence(Ordering::SeqCst);
         self.released().notify();
         let starts = cursors.into_iter().zip(self.lanes());

@@ -6,7 +6,7 @@ use super::memory::Memory;
 use super::queue;
 use crate::error::Error;
 use crate::owner::OwnerId;
-use crate::prim::Ordering;
+use crate::prim::{self, Ordering};
 use crate::sys;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -114,6 +114,9 @@ impl Writer {
             Policy::Lossless => {
                 // As far as can be seen, not one at a time: the receivers' words are in their caches.
                 if state.let_go < overwritten {
+                    // ORDERING: pairs with the fence in `attach_receiver`: either this sees a receiver that has come, or
+                    // that one sees all that was sent so far, and does not count on it.
+                    prim::fence(Ordering::SeqCst);
                     while state.let_go + 1 < state.next && self.memory.is_let_go(self.lane, state.let_go + 1) {
                         state.let_go += 1;
                     }
