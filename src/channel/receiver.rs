@@ -147,10 +147,13 @@ impl Progress {
         reader.memory.released().notify();
     }
 
-    /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are.
+    /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are; where
+    /// nothing may be lost, at its start: only what was let go before this receiver came was overwritten.
     fn fall_behind(&mut self, reader: &Reader, newest: u64) {
         let newest = newest.max(reader.memory.head(self.lane));
-        let next = newest.saturating_sub(reader.memory.geometry().slots / 2).max(self.cursor + 1);
+        let geometry = reader.memory.geometry();
+        let kept = if geometry.policy == Policy::Newest { geometry.slots / 2 } else { geometry.slots - 1 };
+        let next = newest.saturating_sub(kept).max(self.cursor + 1);
         // What is older than this receiver it has not missed.
         let missed = next.saturating_sub(self.cursor.max(self.joined + 1));
         self.pass_over(reader, next);
