@@ -60,7 +60,8 @@ impl Reader {
                 let channel = self.memory.attachment().name();
                 return Err(RecvError::ClaimsInUse { channel, limit: limit as usize });
             }
-            match self.claims.compare_exchange_weak(used, used | 1 << claim, Ordering::Relaxed, Ordering::Relaxed) {
+            // ORDERING: Acquire pairs with the Release in `let_go`: this use of the claim comes after the last one.
+            match self.claims.compare_exchange_weak(used, used | 1 << claim, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Ok(claim),
                 Err(now) => used = now,
             }
@@ -99,7 +100,7 @@ impl Reader {
         }
         if let Some(claim) = claim {
             lane::give_back(memory.claim(self.index, claim));
-            // ORDERING: Release pairs with nothing but the end of this claim's use: the next user of the bit comes after.
+            // ORDERING: Release pairs with the Acquire in `take_claim`.
             self.claims.fetch_and(!(1 << claim), Ordering::Release);
         }
         memory.released().notify();
