@@ -15,19 +15,21 @@ mod common;
 #[allow(dead_code, reason = "the models use a part of each")]
 #[path = "../../src/error.rs"]
 mod error;
+mod object;
 #[allow(dead_code, reason = "the models use a part of each")]
 #[path = "../../src/owner.rs"]
 mod owner;
 mod prim;
 mod region;
-mod segment {
-    pub use memlane::{Layout, Schema, Shareable, field_path};
-}
+#[allow(dead_code, reason = "the models use a part of each")]
+mod segment;
 #[allow(dead_code, reason = "the models use a part of each")]
 mod sync;
 mod sys;
 
+mod channel;
 mod condvar;
+mod eventcount;
 mod mutex;
 mod openings;
 mod table;

@@ -218,7 +218,7 @@ fn a_death(steps: u64, others: u32, repair: bool) {
 
 #[test]
 fn a_death_is_reported_to_one_who_repairs() {
-    explore_deaths("1 dies, 1 locks and repairs", (None, None), |steps| a_death(steps, 1, true));
+    explore_deaths("1 dies, 1 locks and repairs", (Some(4), None), |steps| a_death(steps, 1, true));
 }
 
 #[test]

@@ -2,19 +2,32 @@
 //!
 //! A word in shared memory is bytes, a loom atomic is not: so each word has its loom atomic beside it, found by the
 //! word's address. All are made before the threads of the model start, and start as 0, as shared memory does.
+//!
+//! To find schedules that differ, loom (0.7.3) remembers the last access of an atomic, one, and compares a store with that.
+//! If the storing thread has loaded the word itself just before, that is the last access: it would never try whether others
+//! that loaded the word before that could see the store. So each load is preceded by an access of another atomic that
+//! loom takes for a change: it tries all orders of these. Words that nobody exchanges need none, see [`plain`].
 
 pub(crate) use loom::sync::atomic::{Ordering, fence};
 use loom::thread::{Thread, current, park};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
 type Word = Rc<loom::sync::atomic::AtomicU64>;
 
-/// How many words the largest model touches.
-const WORDS: usize = 40;
+/// A word, and what is accessed before it is loaded.
+#[derive(Clone)]
+struct Pair {
+    word: Word,
+    before: Option<Word>,
+}
+
+/// How many words the largest model touches, but for those that it [reserves](reserve).
+const WORDS: usize = 80;
 
 /// No word of the library ever has this value.
 const IMPOSSIBLE: u64 = u64::MAX;
@@ -22,7 +35,8 @@ const IMPOSSIBLE: u64 = u64::MAX;
 #[derive(Default)]
 struct World {
     unused: Vec<Word>,
-    words: HashMap<usize, Word>,
+    words: HashMap<usize, Pair>,
+    plain: Vec<Range<usize>>,
     sleepers: Vec<Sleeper>,
     /// How often everybody's slice of sleep has ended.
     ends: u64,
@@ -60,8 +74,19 @@ fn world<T>(act: impl FnOnce(&mut World) -> T) -> T {
 
 /// Starts one run of a model: no word is used yet.
 pub(crate) fn begin() {
-    let unused = (0..WORDS).map(|_| Rc::new(loom::sync::atomic::AtomicU64::new(0))).collect();
-    world(|world| *world = World { unused, ..World::default() });
+    world(|world| *world = World::default());
+    reserve(WORDS);
+}
+
+/// Makes that many words more, before the threads of the model start.
+pub(crate) fn reserve(words: usize) {
+    let more: Vec<_> = (0..words).map(|_| Rc::new(loom::sync::atomic::AtomicU64::new(0))).collect();
+    world(|world| world.unused.extend(more));
+}
+
+/// No word at these addresses is both loaded and changed by one thread.
+pub(crate) fn plain(addresses: Range<usize>) {
+    world(|world| world.plain.push(addresses));
 }
 
 /// How many have died in this run because their steps were over.
@@ -69,11 +94,20 @@ pub(crate) fn deaths() -> u64 {
     world(|world| world.deaths)
 }
 
-fn word(address: usize) -> Word {
+fn pair(address: usize) -> Pair {
     world(|world| {
-        let World { words, unused, .. } = world;
-        Rc::clone(words.entry(address).or_insert_with(|| unused.pop().expect("WORDS is large enough")))
+        let World { words, unused, plain, .. } = world;
+        let new = || {
+            let is_plain = plain.iter().any(|range| range.contains(&address));
+            let mut next = || unused.pop().expect("WORDS is large enough");
+            Pair { word: next(), before: (!is_plain).then(next) }
+        };
+        words.entry(address).or_insert_with(new).clone()
     })
+}
+
+fn word(address: usize) -> Word {
+    pair(address).word
 }
 
 /// The last value in the order of all changes, which a plain load need not return; orders nothing.
@@ -214,7 +248,9 @@ macro_rules! modelled {
             }
 
             pub(crate) fn load(&self, order: Ordering) -> $int {
-                word(self.address()).load(order) as $int
+                let Pair { word, before } = pair(self.address());
+                before.inspect(|before| drop(latest(before)));
+                word.load(order) as $int
             }
 
             pub(crate) fn store(&self, value: $int, order: Ordering) {

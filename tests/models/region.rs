@@ -1,12 +1,15 @@
 //! The model's shared memory: a participant table, and attachments to it.
 
-use crate::error::LockError;
+use crate::error::{Error, LockError};
+use crate::object::{Header, Object};
 use crate::owner::{OwnerId, Sleep, Table};
 use crate::prim;
+use crate::sync::EventCount;
 use crate::sync::condvar::Condvar;
 use crate::sys::{self, LockFd};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 use std::rc::Rc;
 
 /// The table of an object that nobody is attached to yet.
@@ -21,8 +24,30 @@ pub(crate) fn condvar() -> Rc<Condvar> {
     Rc::new(unsafe { MaybeUninit::<Condvar>::zeroed().assume_init() })
 }
 
+/// An eventcount nobody waits on yet.
+pub(crate) fn eventcount() -> Rc<EventCount> {
+    // SAFETY: as in `table`.
+    Rc::new(unsafe { MaybeUninit::<EventCount>::zeroed().assume_init() })
+}
+
+/// The header of an object that holds what `schema` says.
+pub(crate) fn header_of(data_len: u64, _: u64, schema: String) -> Header {
+    Header { schema, data_len }
+}
+
+/// Nobody takes names away.
+pub(crate) fn open_or_create<T>(
+    open: impl Fn() -> Result<T, Error>,
+    _: impl FnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    open()
+}
+
+#[derive(Debug)]
 pub(crate) struct Attachment {
     table: Rc<Table>,
+    /// What it is an attachment to, if that is more than a table.
+    object: Option<Object>,
     locks: LockFd,
     me: OwnerId,
 }
@@ -48,9 +73,7 @@ impl RegionMut {
     /// Attaches process `pid`, which this thread of the model is from now on.
     pub(crate) fn attach(table: &Rc<Table>, pid: u32) -> Self {
         sys::be(pid);
-        let locks = LockFd::default();
-        let me = table.attach(&locks).expect("no system, no errors").expect("there are slots enough");
-        Self(Attachment { table: Rc::clone(table), locks, me })
+        Self(Attachment::new(table, None))
     }
 
     /// Its process is dead.
@@ -60,6 +83,37 @@ impl RegionMut {
 }
 
 impl Attachment {
+    fn new(table: &Rc<Table>, object: Option<Object>) -> Self {
+        let locks = LockFd::default();
+        let me = table.attach(&locks).expect("no system, no errors").expect("there are slots enough");
+        Self { table: Rc::clone(table), object, locks, me }
+    }
+
+    /// All of it can be written.
+    pub(crate) fn with_writable(object: Object, _: u64) -> Result<Self, Error> {
+        Ok(Self::new(&Rc::clone(object.table()), Some(object)))
+    }
+
+    pub(crate) fn allow_write(&self, _: u64, _: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub(crate) fn publish(&self) -> Result<Option<Object>, Error> {
+        Ok(None)
+    }
+
+    pub(crate) fn object(&self) -> &Object {
+        self.object.as_ref().expect("only channels ask")
+    }
+
+    pub(crate) fn data(&self) -> NonNull<u8> {
+        self.object().data()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.object().header.data_len as usize
+    }
+
     pub(crate) fn me(&self) -> OwnerId {
         self.me
     }

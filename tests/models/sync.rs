@@ -2,39 +2,42 @@
 
 #[path = "../../src/sync/condvar.rs"]
 pub mod condvar;
+#[path = "../../src/sync/eventcount.rs"]
+pub mod eventcount;
 #[path = "../../src/sync/guard.rs"]
 pub mod guard;
 #[path = "../../src/sync/mutex.rs"]
 pub mod mutex;
 
+pub(crate) use eventcount::EventCount;
 use std::time::Duration;
 
-struct Slices {
+pub(crate) struct Slices {
     timeout: Option<Duration>,
 }
 
 impl Slices {
-    fn new(timeout: Option<Duration>) -> Self {
+    pub(crate) fn new(timeout: Option<Duration>) -> Self {
         Self { timeout }
     }
 
-    fn waited(&self) -> Duration {
+    pub(crate) fn waited(&self) -> Duration {
         Duration::ZERO
     }
 
-    fn left(&self) -> Option<Duration> {
+    pub(crate) fn left(&self) -> Option<Duration> {
         self.timeout
     }
 
-    fn next(&self) -> Option<Duration> {
+    pub(crate) fn next(&self) -> Option<Duration> {
         let slice = self.timeout.unwrap_or(Duration::MAX);
         (!slice.is_zero()).then_some(slice)
     }
 
-    fn grow(&mut self) {}
+    pub(crate) fn grow(&mut self) {}
 }
 
-/// Looks once.
-fn spin<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
+/// Looks once; ends of channels have looked just before, so that another look finds nothing new but more schedules.
+pub(crate) fn spin<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
     done()
 }

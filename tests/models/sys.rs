@@ -14,6 +14,10 @@ pub(crate) enum Sharing {
     Exclusive,
 }
 
+pub(crate) enum Access {
+    ReadWrite,
+}
+
 impl LockFd {
     pub(crate) fn try_lock(&self, byte: u64, _: Sharing) -> io::Result<bool> {
         let taken = prim::lock_byte(byte).compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).is_ok();
@@ -35,6 +39,38 @@ impl LockFd {
         }
         prim::end_slices();
     }
+}
+
+impl Drop for LockFd {
+    /// Whoever unwinds has died. All threads of the model are one of the machine's, on which nobody else may run before it
+    /// has unwound: so its bytes are freed when it is [buried](bury).
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            LEFT.with(|left| left.borrow_mut().append(&mut self.held.borrow_mut()));
+        }
+    }
+}
+
+loom::thread_local! {
+    static LEFT: RefCell<Vec<u64>> = RefCell::default();
+}
+
+/// Lives `life` as [`prim::mortal`] does; if it dies, the kernel frees what it held.
+pub(crate) fn mortal<T>(steps: u64, life: impl FnOnce() -> T) -> Option<T> {
+    let result = prim::mortal(steps, life);
+    if result.is_none() {
+        LockFd { held: RefCell::new(LEFT.with(RefCell::take)) }.die();
+    }
+    result
+}
+
+/// No time passes.
+pub(crate) fn now() -> u64 {
+    0
+}
+
+pub(crate) fn clock_id() -> u64 {
+    1
 }
 
 pub(crate) struct Process {
