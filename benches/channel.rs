@@ -316,8 +316,8 @@ impl Answering {
         match what {
             What::Line => shared.words.answer_spinning(|| ()),
             What::Futex => shared.words.answer_sleeping(think),
-            // SAFETY: the other side writes these bytes before the question and after the answer only.
             What::Memory | What::TwoPlaces => {
+                // SAFETY: the other side writes these bytes before the question and after the answer only.
                 shared.words.answer_spinning(|| read(unsafe { &*shared.memory(what, len) }));
             }
             What::Untouched => {
