@@ -62,7 +62,7 @@ fn child() {
         }
         "ask four" => {
             let mut client = Client::<Bytes, Bytes>::open("srv").expect("it is there");
-            (0..4).for_each(|number| drop(ask(&mut client, &[number])));
+            (0..4).for_each(|number| _ = ask(&mut client, &[number]));
             say("has asked");
             hear();
         }
