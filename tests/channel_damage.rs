@@ -212,7 +212,8 @@ fn who_waits_without_limit_is_told_of_a_death() {
     let mut child = spawn(dir.path(), "hold", &[]);
     child.expect("here");
     let sender = Sender::<[u8]>::open(dir.name("cam")).expect("its lane");
-    let ticket = (0..SHAPE.slots).map(|_| sender.send_copy(&[1; 500]).expect("there is room")).last().expect("one");
+    let mut tickets: Vec<_> = (0..SHAPE.slots).map(|_| sender.send_copy(&[1; 500]).expect("there is room")).collect();
+    let ticket = tickets.pop().expect("one");
     child.kill();
     let error = told(move || sender.send_copy(&[2; 500]).map(drop)).expect_err("it has died");
     assert!(matches!(error, SendError::NoReceiver { .. }), "{error}");
