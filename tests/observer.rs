@@ -8,6 +8,7 @@ use memlane::{
     ChannelOptions, Dtype, Error, Image, Locked, Mutex, Observer, Options, PixelFormat, Policy, Receiver, Segment,
     Sender, Shareable, Tensor, held_locks, list,
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug, Shareable)]
 #[repr(C)]
@@ -116,6 +117,46 @@ fn an_observer_copies_what_is_kept_and_nothing_else() {
     let labelled = copy(3, usize::MAX).expect("it is kept");
     assert_eq!((labelled.bytes, labelled.metadata, labelled.schema_id), (vec![4; 3], b"left".to_vec(), 5));
     assert_eq!((copy(1, 9), copy(4, 9), observer.copy(1, 1, 9).expect("no such lane")), (None, None, None));
+}
+
+#[test]
+fn what_is_overwritten_while_it_is_copied_is_not_copied() {
+    let dir = Dir::new();
+    let options = ChannelOptions::new().slots(1).receivers(1).claims(1).loans(1).max_message(1 << 16);
+    let sender = Sender::<[u8]>::create(dir.name("cam"), &options.policy(Policy::Newest)).expect("new");
+    let observer = Observer::open(dir.name("cam")).expect("it is there");
+    let ended = AtomicBool::new(false);
+    let send = |number: u64| {
+        let mut loan = sender.loan(1 << 16).expect("a buffer");
+        loan.fill(number as u8);
+        loan.send().expect("never waits");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1.. {
+                send(number);
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        let (mut whole, mut gone) = (0, 0);
+        while whole < 100 || gone < 100 {
+            let sequence = observer.sent().expect("it can be read")[0];
+            match observer.copy(0, sequence, usize::MAX).expect("it can be read") {
+                Some(copied) => {
+                    let torn = copied.bytes.iter().any(|byte| *byte != sequence as u8);
+                    if torn {
+                        ended.store(true, Ordering::Relaxed);
+                    }
+                    assert!(!torn, "message {sequence}");
+                    whole += 1;
+                }
+                None => gone += 1,
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

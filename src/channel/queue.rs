@@ -152,5 +152,8 @@ mod tests {
         assert_eq!(take(&word, 5, b, alive), None, "it was processed");
         offer(&word, 9);
         assert!(is_done(&word, 5), "who offered 9 may have died before it sent it");
+        word.store(Task::Taken { by: a, deliveries: DELIVERIES }.to_word(), Ordering::Relaxed);
+        assert_eq!(take(&word, 9, b, |owner| owner == a), Some(DELIVERIES), "no more can be counted");
+        assert_eq!(Task::from_word(word.load(Ordering::Relaxed)), Task::Taken { by: b, deliveries: DELIVERIES });
     }
 }
