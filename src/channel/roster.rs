@@ -81,11 +81,19 @@ impl Memory {
     /// Puts this process into a word that names nobody, or somebody dead.
     fn occupy(&self, word: &AtomicU64) -> bool {
         // ORDERING: Acquire pairs with the Release by which that one came into the word: it is in the table too.
-        let seen = word.load(Ordering::Acquire);
-        let owner = OwnerId::in_word(seen);
-        // ORDERING: Acquire pairs with the Release by which the predecessor left; Release as for the load.
-        (owner.is_nobody() || self.attachment().is_dead(owner))
-            && word.compare_exchange(seen, self.me().word(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        let mut seen = word.load(Ordering::Acquire);
+        loop {
+            let owner = OwnerId::in_word(seen);
+            if !owner.is_nobody() && !self.attachment().is_dead(owner) {
+                return false;
+            }
+            // ORDERING: Acquire pairs with the Release by which the predecessor left; Release as for the load.
+            match word.compare_exchange(seen, self.me().word(), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                // Somebody came, or a dead one was taken out: the place may still be free.
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// Takes this process out of a word, if it is in it.
@@ -227,26 +235,24 @@ impl Memory {
         self.released().notify();
     }
 
-    /// Takes receivers out that are dead, and counts those that receive.
+    /// Takes receivers out that are dead, and counts those that receive. What a dead one claims stays as it is until
+    /// somebody has its place: there are buffers for all claims, and so the place can be had all the while.
     pub(super) fn sweep(&self) -> Present {
         let mut present = Present { living: 0, died: None };
-        for index in self.receivers() {
-            let word = self.receiver(index);
+        for word in self.receivers().map(|index| self.receiver(index)) {
             // ORDERING: as in `occupy`.
             let seen = word.load(Ordering::Acquire);
             let owner = OwnerId::in_word(seen);
-            if owner.is_nobody() {
+            if owner.is_nobody() || seen & RECEIVES == 0 {
                 continue;
             }
             if !self.attachment().is_dead(owner) {
-                present.living += usize::from(seen & RECEIVES != 0);
+                present.living += 1;
                 continue;
             }
             present.died = self.who(owner).or(present.died);
-            if self.occupy(word) {
-                self.clear_claims(index);
-                self.leave(word);
-            }
+            // It fails if somebody else has taken it out, or has its place.
+            let _ = word.compare_exchange(seen, seen & !RECEIVES, Ordering::Relaxed, Ordering::Relaxed);
         }
         present
     }
