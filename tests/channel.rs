@@ -378,6 +378,17 @@ fn in_a_queue_each_message_goes_to_one() {
 }
 
 #[test]
+fn who_gave_a_message_of_a_queue_back_and_took_it_again_has_processed_it() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().policy(Policy::Queue));
+    let ticket = sender.send_copy(&[1]).expect("there is room");
+    receiver.recv().expect("a message").give_back();
+    drop(receiver.recv().expect("the same again"));
+    let handled = ticket.wait(NOW).expect("it was processed");
+    assert_eq!(handled.iter().map(|it| it.outcome).collect::<Vec<_>>(), [Outcome::Processed]);
+}
+
+#[test]
 fn batches_go_in_order_and_come_back_if_there_is_no_room() {
     let dir = Dir::new();
     let (sender, mut receiver) = pair(&dir, &options().slots(4).loans(6));

@@ -90,12 +90,14 @@ impl Reader {
         let queue = memory.geometry().policy == Policy::Queue;
         if done != Done::Absent {
             let task = memory.task(lane, sequence);
-            match done {
-                _ if queue => queue::let_go(task, sequence, memory.me(), done == Done::Processed),
-                Done::Processed => queue::raise(task, sequence),
-                _ => {}
+            if !queue && done == Done::Processed {
+                queue::raise(task, sequence);
             }
             memory.set_outcome(self.index, lane, sequence, done);
+            if queue {
+                // Last: whoever finds that it was processed asks by whom.
+                queue::let_go(task, sequence, memory.me(), done == Done::Processed);
+            }
         }
         if let Some(claim) = claim {
             lane::give_back(memory.claim(self.index, claim));

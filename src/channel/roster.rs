@@ -17,14 +17,15 @@ const RECEIVES: u64 = 1 << 31;
 /// In a sender's word: it has closed; messages it had begun may still come.
 const CLOSED: u64 = 1 << 31;
 
-/// What a receiver did with a message: the lowest two bits of an outcome, the rest is the message's number.
+/// What a receiver did with a message: the lowest two bits of an outcome, the rest is the message's number. Of several
+/// things that it did with one message, the last of these counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Done {
     /// It was not there yet when the message was sent.
     Absent = 0,
-    Processed = 1,
+    Skipped = 1,
     GaveBack = 2,
-    Skipped = 3,
+    Processed = 3,
 }
 
 /// A sender of a channel, as [`Sender::senders`](crate::Sender::senders) lists it.
@@ -288,7 +289,7 @@ impl Memory {
     pub(super) fn outcome_of(&self, index: usize, lane: usize, sequence: u64) -> (u64, Done) {
         // ORDERING: Acquire pairs with the Release in `raise`, and with that of `attach_receiver`.
         let word = self.outcome(index, lane, sequence).load(Ordering::Acquire);
-        let done = [Done::Absent, Done::Processed, Done::GaveBack, Done::Skipped][(word & 3) as usize];
+        let done = [Done::Absent, Done::Skipped, Done::GaveBack, Done::Processed][(word & 3) as usize];
         (word >> 2, done)
     }
 
