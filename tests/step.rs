@@ -15,6 +15,8 @@
 mod aftermath;
 #[path = "step/channel_after.rs"]
 mod channel_after;
+#[path = "step/channel_pairs.rs"]
+mod channel_pairs;
 #[path = "step/channel_peers.rs"]
 mod channel_peers;
 #[path = "step/channel_victim.rs"]
@@ -134,12 +136,13 @@ fn meetings(wanted: &str, own: bool) -> Report {
     let mut total = Report::new("all pairs of operations");
     // What was walked through last: most pairs have their first operation in common with the pair before.
     let mut walked: Option<(String, Report)> = None;
-    for meeting in names::meetings().chain(locks::meetings()).filter(|meeting| meeting.title.contains(wanted)) {
+    let all = names::meetings().chain(locks::meetings()).chain(channel_pairs::meetings());
+    for meeting in all.filter(|meeting| meeting.title.contains(wanted)) {
         let scenario = |run: &mut memlane_crash::Run| {
             let (number, persistence) = (run.number(), Persistence::UntilLastUser);
             without_leaks(own, |dir| (meeting.run)(dir, &mut Run { run, persistence, number }))
         };
-        let explore = Explore::new(&meeting.title).further(times(0, MORE) as usize);
+        let explore = Explore::new(&meeting.title).further(meeting.further as usize);
         let mut explore = explore.before_changes(meeting.before);
         if let Some((_, report)) = walked.as_ref().filter(|(first, _)| *first == meeting.first) {
             explore = explore.at_points_of(report);
