@@ -221,6 +221,19 @@ fn who_waits_without_limit_is_told_of_a_death() {
     assert!(handled.iter().all(|it| it.outcome == Outcome::Died || it.outcome == Outcome::Skipped), "{handled:?}");
 }
 
+#[test]
+fn however_short_a_wait_is_it_is_told_of_a_death() {
+    let dir = Dir::new();
+    let keep = SHAPE.options().persistence(memlane::Persistence::Keep);
+    drop(Sender::<[u8]>::create(dir.name("cam"), &keep).expect("a fresh channel"));
+    let mut receiver = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    let mut child = spawn(dir.path(), "send", &[]);
+    child.expect("here");
+    child.kill();
+    let error = receiver.recv_timeout(Duration::from_nanos(1)).expect_err("it has died");
+    assert!(matches!(error, RecvError::SenderDied { .. }), "{error}");
+}
+
 /// The rights of the mapping in which an address lies.
 fn rights(address: usize) -> String {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("what is mapped");
