@@ -317,9 +317,8 @@ impl Answering {
             What::Line => shared.words.answer_spinning(|| ()),
             What::Futex => shared.words.answer_sleeping(think),
             What::Memory | What::TwoPlaces => {
-                let bytes = shared.memory(what, len);
                 // SAFETY: the other side writes these bytes before the question and after the answer only.
-                shared.words.answer_spinning(|| read(unsafe { &*bytes }));
+                shared.words.answer_spinning(|| read(unsafe { &*shared.memory(what, len) }));
             }
             What::Untouched => {
                 drop(large.poll());

@@ -681,3 +681,103 @@ fn sizes_that_cannot_be_counted_are_too_large() {
     let empty = sender.loan_tensor(&[3, 0, 2], Dtype::F32).expect("nothing has room");
     assert!(empty.view().is_some_and(|view| view.data.is_empty()));
 }
+
+#[test]
+fn a_label_says_nothing_of_an_earlier_message() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(1).receivers(1).claims(1).loans(1));
+    for round in 0..20 {
+        let mut loan = sender.loan(500).expect("a buffer");
+        let whole = round % 2 == 0;
+        if whole { loan.set_metadata(b"left") } else { loan.set_schema_id(7) }.expect("room for it");
+        loan.send().expect("there is room");
+        let message = receiver.recv().expect("a message");
+        let expected = if whole { (&b"left"[..], 0) } else { (&b""[..], 7) };
+        assert_eq!((message.metadata(), message.schema_id()), expected);
+    }
+}
+
+#[test]
+fn what_is_held_of_any_lane_stays_as_it_is() {
+    let dir = Dir::new();
+    let options = options().senders(2).slots(2).claims(4).policy(Policy::Newest);
+    let (first, mut receiver) = pair(&dir, &options);
+    let senders = [first, Sender::open(dir.name("cam")).expect("there is a lane")];
+    let mut held = Vec::new();
+    for number in 0..40 {
+        for (lane, sender) in senders.iter().enumerate() {
+            let mut loan = sender.loan(500).expect("a buffer");
+            loan.fill(number * 2 + lane as u8);
+            loan.try_send().expect("never waits");
+            if number < 2 {
+                held.push(receiver.recv().expect("a message"));
+            }
+        }
+    }
+    for message in &held {
+        let byte = (message.sequence() as u8 - 1) * 2 + message.lane() as u8;
+        assert!(message.iter().all(|it| *it == byte));
+    }
+}
+
+#[test]
+fn buffers_that_were_lent_and_given_back_are_lent_again() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().slots(1).receivers(1).claims(1).loans(2));
+    for number in 0..30 {
+        // One is in the window at most, and none is held.
+        assert!(sender.loan_many(9, 500).expect("some").len() >= 4, "after {number}");
+        sender.send_copy(&[number; 500]).expect("there is room");
+        drop(receiver.recv().expect("a message"));
+    }
+}
+
+#[test]
+fn a_successor_keeps_what_its_predecessor_sent() {
+    let dir = Dir::new();
+    let (first, mut receiver) = pair(&dir, &options().slots(3));
+    for number in 1..4 {
+        first.send_copy(&[number; 500]).expect("there is room");
+    }
+    drop(first);
+    let second = Sender::<[u8]>::open(dir.name("cam")).expect("its lane");
+    let mut loans = second.loan_many(2, 500).expect("some");
+    loans.iter_mut().for_each(|loan| loan.fill(99));
+    let loan = loans.pop().expect("one");
+    let unsent = loan.try_send().expect_err("nothing was let go");
+    assert!(matches!(unsent.error(), SendError::Full { sequence: 1, .. }), "{unsent}");
+    for number in 1..4 {
+        assert_eq!(receiver.recv_timeout(PATIENCE).expect("a message")[..], [number; 500]);
+    }
+    assert_eq!(unsent.into_loan().try_send().expect("there is room now").sequence(), 4);
+}
+
+#[test]
+fn a_newcomer_holds_nobody_up_over_what_came_before_it() {
+    let dir = Dir::new();
+    let (sender, mut first) = pair(&dir, &options().slots(4));
+    for number in 1..4 {
+        sender.send_copy(&[number]).expect("there is room");
+        drop(first.recv().expect("a message"));
+    }
+    let mut second = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    for number in 4..12 {
+        sender.loan(1).expect("small").try_send().expect("all before was let go");
+        assert_eq!((numbers(&mut first), numbers(&mut second)), (vec![number], vec![number]));
+    }
+}
+
+#[test]
+fn what_is_given_back_is_for_those_too_who_had_later_ones() {
+    let dir = Dir::new();
+    let (sender, mut a) = pair(&dir, &options().policy(Policy::Queue));
+    let mut b = Receiver::<[u8]>::open(dir.name("cam")).expect("it is there");
+    for number in 1..4 {
+        sender.send_copy(&[number]).expect("there is room");
+    }
+    let held = a.recv().expect("a message");
+    assert_eq!(numbers(&mut b), [2, 3]);
+    assert_eq!(numbers(&mut b), []);
+    held.give_back();
+    assert_eq!(numbers(&mut b), [1]);
+}

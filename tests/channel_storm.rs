@@ -34,7 +34,7 @@ const SHAPES: [Shape; 3] = [
 ];
 
 /// The kills are due at this pace; where the processors are busy, they come later.
-const PACE: Duration = Duration::from_millis(12);
+const PACE: Duration = Duration::from_millis(10);
 
 #[test]
 #[ignore = "a child process of the other tests"]
@@ -122,11 +122,11 @@ impl<'a> Storm<'a> {
         let (all, senders) = (self.places.len() as u64, self.shape.senders);
         let (sender, receiver) = (self.random.below(senders), senders + self.random.below(all - senders));
         let victims: Vec<u64> = match self.random.below(40) {
-            0..10 => vec![sender],
-            10..20 => vec![receiver],
-            20..30 => vec![sender, receiver],
-            30..35 => (0..senders).collect(),
-            35..39 => (senders..all).collect(),
+            0..11 => vec![sender],
+            11..22 => vec![receiver],
+            22..33 => vec![sender, receiver],
+            33..36 => (0..senders).collect(),
+            36..39 => (senders..all).collect(),
             _ => (0..all).collect(),
         };
         victims.into_iter().map(|victim| victim as usize).collect()
@@ -138,6 +138,10 @@ impl<'a> Storm<'a> {
             let place = &mut self.places[*victim];
             assert!(place.child.kill_if_alive(), "a {} found something wrong", place.role);
             self.kills += 1;
+        }
+        if victims.len() > 1 {
+            // Whoever waits for them may find out before others come.
+            std::thread::sleep(Duration::from_micros(self.random.below(40_000)));
         }
         for victim in victims {
             self.places[*victim] = self.start(self.places[*victim].role, *victim);

@@ -8,6 +8,7 @@ use memlane::{
     ChannelOptions, Dtype, Error, Image, Locked, Mutex, Observer, Options, PixelFormat, Policy, Receiver, Segment,
     Sender, Shareable, Tensor, held_locks, list,
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug, Shareable)]
 #[repr(C)]
@@ -116,6 +117,58 @@ fn an_observer_copies_what_is_kept_and_nothing_else() {
     let labelled = copy(3, usize::MAX).expect("it is kept");
     assert_eq!((labelled.bytes, labelled.metadata, labelled.schema_id), (vec![4; 3], b"left".to_vec(), 5));
     assert_eq!((copy(1, 9), copy(4, 9), observer.copy(1, 1, 9).expect("no such lane")), (None, None, None));
+}
+
+#[test]
+fn what_is_overwritten_while_it_is_copied_is_not_copied() {
+    const LEN: usize = 1 << 20;
+    let dir = Dir::new();
+    let options = ChannelOptions::new().slots(1).receivers(1).claims(1).loans(1).max_message(LEN as u64);
+    let sender = Sender::<[u8]>::create(dir.name("cam"), &options.policy(Policy::Newest)).expect("new");
+    let observer = Observer::open(dir.name("cam")).expect("it is there");
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Each message has its number at both ends: much faster to write than to copy.
+        scope.spawn(|| {
+            for number in 1_u64.. {
+                let mut loan = sender.loan(LEN).expect("a buffer");
+                loan[..8].copy_from_slice(&number.to_ne_bytes());
+                loan[LEN - 8..].copy_from_slice(&number.to_ne_bytes());
+                loan.send().expect("never waits");
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        let (mut gone, mut torn) = (0, false);
+        while gone < 20 && !torn {
+            let sequence = observer.sent().expect("it can be read")[0];
+            match observer.copy(0, sequence, usize::MAX).expect("it can be read").filter(|_| sequence > 0) {
+                Some(copied) => {
+                    let number = sequence.to_ne_bytes();
+                    torn = copied.bytes[..8] != number || copied.bytes[LEN - 8..] != number;
+                }
+                None => gone += u32::from(sequence > 0),
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+        assert!(!torn, "what was copied is of two messages");
+    });
+}
+
+#[test]
+fn a_message_is_used_while_anybody_waits_for_it() {
+    let dir = Dir::new();
+    let sender = Sender::<[u8]>::create(dir.name("cam"), &ChannelOptions::new()).expect("new");
+    let observer = Observer::open(dir.name("cam")).expect("it is there");
+    let used = || observer.look().expect("it can be read").used;
+    let mut receivers: Vec<_> = (0..2).map(|_| Receiver::<[u8]>::open(dir.name("cam")).expect("it is there")).collect();
+    sender.send_copy(&[1]).expect("there is room");
+    for receiver in &mut receivers {
+        assert_eq!(used(), [1]);
+        drop(receiver.recv().expect("a message"));
+    }
+    assert_eq!(used(), [0]);
 }
 
 #[test]

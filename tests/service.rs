@@ -35,7 +35,7 @@ fn ask(client: &mut Client<Bytes, Bytes>, bytes: &[u8]) -> Call {
 
 /// Answers the next request with its bytes, five times over.
 fn serve(server: &mut Server<Bytes, Bytes>) {
-    let request = server.recv().expect("a request");
+    let request = server.recv_timeout(Duration::from_secs(10)).expect("a request");
     let mut answer = request.loan(request.len() * 5).expect("a buffer");
     answer.copy_from_slice(&request.repeat(5));
     answer.try_send().expect("there is room");
@@ -57,6 +57,12 @@ fn child() {
         "ask" => {
             let mut client = Client::<Bytes, Bytes>::open("srv").expect("it is there");
             ask(&mut client, &[7; 200]);
+            say("has asked");
+            hear();
+        }
+        "ask four" => {
+            let mut client = Client::<Bytes, Bytes>::open("srv").expect("it is there");
+            (0..4).for_each(|number| _ = ask(&mut client, &[number]));
             say("has asked");
             hear();
         }
@@ -215,6 +221,20 @@ fn a_dead_client_is_told_and_its_successor_gets_its_own_answers_only() {
         serve(&mut server);
         assert_eq!(client.answer(call, PATIENCE).expect("an answer")[..], [5; 50]);
     }
+}
+
+#[test]
+fn what_a_dead_client_did_not_take_is_not_in_its_successors_way() {
+    let dir = Dir::new();
+    let mut server = server(&dir);
+    let mut child = spawn(dir.path(), "ask four", &[]);
+    child.expect("has asked");
+    (0..4).for_each(|_| serve(&mut server));
+    child.kill();
+    let mut client = client(&dir);
+    let call = ask(&mut client, &[9]);
+    serve(&mut server); // without waiting
+    assert_eq!(client.answer(call, PATIENCE).expect("an answer")[..], [9; 5]);
 }
 
 #[test]

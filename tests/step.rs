@@ -142,7 +142,7 @@ fn meetings(wanted: &str, own: bool) -> Report {
             let (number, persistence) = (run.number(), Persistence::UntilLastUser);
             without_leaks(own, |dir| (meeting.run)(dir, &mut Run { run, persistence, number }))
         };
-        let explore = Explore::new(&meeting.title).further(times(0, MORE) as usize);
+        let explore = Explore::new(&meeting.title).further(meeting.further as usize);
         let mut explore = explore.before_changes(meeting.before);
         if let Some((_, report)) = walked.as_ref().filter(|(first, _)| *first == meeting.first) {
             explore = explore.at_points_of(report);

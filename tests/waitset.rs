@@ -79,6 +79,18 @@ fn it_can_be_changed_and_woken_while_one_waits() {
 }
 
 #[test]
+fn a_wake_ends_the_next_wait_without_limit() {
+    let dir = Dir::new();
+    let (_senders, receivers) = channels(&dir, 1);
+    let (says, hears) = mpsc::channel();
+    let set = WaitSet::new();
+    set.add(&receivers[0]);
+    set.wake();
+    std::thread::spawn(move || says.send(set.wait(None)));
+    assert_eq!(hears.recv_timeout(Duration::from_secs(10)), Ok(vec![]));
+}
+
+#[test]
 fn more_members_than_the_system_waits_for_at_once() {
     let dir = Dir::new();
     let sender = Sender::<[u8]>::create(dir.name("wide"), &ChannelOptions::new().receivers(100)).expect("new");

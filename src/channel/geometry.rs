@@ -413,9 +413,16 @@ mod tests {
             assert_eq!(new(numbers), None, "{numbers:?}");
         }
         assert_eq!(new([1, u64::MAX, u64::MAX, 2, 1, 0, 0]), None);
+        assert_eq!(new([1, u64::MAX, 2, 2, 1, 0, 0]), None);
         assert_eq!(new([SLOTS, 60, 60, 63, SLOTS, 0, 0]), None, "more buffers than a word can name");
         let largest = new([SLOTS, 126, 2, 63, SLOTS - 127, LENGTH, LENGTH]).and_then(|largest| largest.total());
         assert!(largest.is_some_and(|total| total <= isize::MAX as u64), "the largest that can be can be counted");
         assert_eq!(new([1, 1, 1, 2, 1, LENGTH + 1, 0]), None);
+        assert_eq!(new([1, 1, 1, 2, 1, 0, LENGTH + 1]), None);
+        let service = |senders, receivers| Geometry::new(Policy::Service, [1, senders, receivers, 2, 1, 0, 0]);
+        assert!(service(4, 3).is_some() && service(254, 128).is_some());
+        for (senders, receivers) in [(3, 3), (3, 2), (2, 3), (256, 129), (0, 0)] {
+            assert_eq!(service(senders, receivers), None, "{senders} lanes and {receivers} places");
+        }
     }
 }

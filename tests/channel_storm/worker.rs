@@ -207,15 +207,18 @@ impl Got {
             return take_task(me, message);
         }
         let (lane, sequence, missed) = (message.lane(), message.sequence(), message.missed());
-        match self.last[lane] {
-            Some(last) => assert_eq!(sequence, last + 1 + missed, "out of order, or lost, in lane {lane}"),
-            None => {
-                let joined = self.joined[lane];
-                assert!(sequence <= joined + 1 + missed, "{sequence} is the first after {joined} in lane {lane}");
-                if sequence < joined {
-                    me.count("kept for the next to come");
-                }
-            }
+        let (joined, next) = (self.joined[lane], self.last[lane].map(|last| last + 1));
+        let least = next.unwrap_or(0);
+        // What was sent before it came it does not miss. But where nothing may be lost, nothing is missing after its first.
+        let is_next = next.is_some_and(|next| next > joined || me.shape.policy == Policy::Lossless);
+        let most = if is_next { least } else { joined + 1 };
+        let expected = least + missed..=most + missed;
+        assert!(
+            expected.contains(&sequence),
+            "{sequence} of lane {lane} is none of {expected:?}: lost, or out of order"
+        );
+        if next.is_none() && sequence < joined {
+            me.count("kept for the next to come");
         }
         self.last[lane] = Some(sequence);
         if missed > 0 {

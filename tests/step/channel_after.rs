@@ -48,14 +48,15 @@ fn is_there(dir: &Dir) -> bool {
 }
 
 fn put_to_use(ours: &mut Ours, survivors: usize, dir: &Dir, expected: &Expected) {
-    ours.sinks.iter_mut().for_each(Sink::drain);
-    while ours.sinks.len() < PLACES {
-        ours.open_sink(dir).drain();
-    }
     while ours.sources.len() < LANES {
         ours.open_source(dir);
     }
     ours.sources.sort_by_key(|source| source.lane);
+    scribble(ours);
+    ours.sinks.iter_mut().for_each(Sink::drain);
+    while ours.sinks.len() < PLACES {
+        ours.open_sink(dir).drain();
+    }
     everybody_is_named(ours, dir);
     for lane in 0..LANES {
         let sent = ours.sources[lane].sender.senders()[lane].sent;
@@ -70,6 +71,14 @@ fn put_to_use(ours: &mut Ours, survivors: usize, dir: &Dir, expected: &Expected)
     }
     everything_goes_round(ours);
     all_buffers_are_free(ours);
+}
+
+/// Whatever can be lent is written to: no message is in it that anybody holds or is still to get.
+fn scribble(ours: &Ours) {
+    for source in &ours.sources {
+        let mut loans = source.sender.loan_many(1000, LARGE).expect("a buffer");
+        loans.iter_mut().for_each(|loan| loan.fill(0xee));
+    }
 }
 
 /// Each place and each lane has been had, by us, and nobody else is named.

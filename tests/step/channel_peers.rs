@@ -109,7 +109,7 @@ impl Sink {
     }
 
     /// It is there before anything was sent.
-    pub fn starting_anew(mut self) -> Self {
+    pub fn there_before_all(mut self) -> Self {
         self.next = [Some(1); LANES];
         self
     }
@@ -165,7 +165,7 @@ impl Ours {
         let mut ours = Self::nobody(policy);
         let sender = Sender::create(dir.name(OBJECT), &options(policy)).expect("a fresh channel");
         ours.sources.push(Source::of(sender, &[]));
-        ours.sinks.push(Sink::open(dir, policy).starting_anew());
+        ours.sinks.push(Sink::open(dir, policy).there_before_all());
         ours
     }
 

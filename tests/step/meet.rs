@@ -16,6 +16,8 @@ pub struct Meeting {
     pub title: String,
     /// At so many instructions before each change the first one is stopped as well.
     pub before: u64,
+    /// And at so many others.
+    pub further: u64,
     pub run: Box<Scenario>,
 }
 

@@ -80,7 +80,7 @@ fn a_claimed_buffer_is_not_written() {
         [2, 3].into_iter().for_each(|sequence| lane.send(sequence));
         join(readers);
     });
-    explore("1 sends 3 messages in 2 buffers, 2 read", (Some(1), Some(2)), || {
+    explore("1 sends 3 messages in 2 buffers, 2 read", (Some(0), Some(2)), || {
         let lane = Lane::new(2, 2);
         lane.send(1);
         let readers = lane.readers([&[1], &[1]]);

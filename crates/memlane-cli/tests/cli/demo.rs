@@ -51,7 +51,7 @@ fn people_get_it_in_words() {
 #[test]
 fn killed_receivers_are_replaced_and_every_frame_is_verified() {
     let place = Place::new();
-    let mut demo = place.start(&["demo", "--count", "400", "--json"]);
+    let mut demo = place.start(&["demo", "--count", "1200", "--json"]);
     let mut kills = 0;
     // From before the receiver is attached to the midst of its work: each time a little later.
     for delay in (0..60).step_by(3) {
@@ -66,7 +66,7 @@ fn killed_receivers_are_replaced_and_every_frame_is_verified() {
     let ended = demo.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let summary = summary(&ended.out);
-    assert_eq!((&summary["frames"], &summary["verified"]), (&400.into(), &true.into()), "{ended:?}");
+    assert_eq!((&summary["frames"], &summary["verified"]), (&1200.into(), &true.into()), "{ended:?}");
     assert_eq!(summary["receivers_lost"], kills);
     assert_eq!(ended.err.lines().filter(|line| line.contains("is dead; pid")).count(), kills, "{ended:?}");
 }
