@@ -6,6 +6,8 @@
 #![allow(missing_docs)]
 
 mod common;
+#[path = "common/victim.rs"]
+mod victim;
 
 use Expected::{Object, ObjectOrNothing, ObjectOrOther};
 use common::Dir;
@@ -16,9 +18,9 @@ use memlane::{
 };
 use std::cell::Cell;
 use std::mem::offset_of;
-use std::sync::mpsc::{TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
+use victim::die_while;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const MOMENT: Duration = Duration::from_millis(3);
@@ -74,37 +76,15 @@ struct Run {
 }
 
 impl Run {
-    /// Lets `victim` prepare, begin when it calls what it is given, and die. We do `ready` before it begins, and
-    /// `meanwhile` again and again until its end.
+    /// Lets `victim` die, see [`die_while`].
     fn die_while(
         &self,
         victim: impl FnOnce(&Name, &dyn Fn()) + Send + 'static,
         ready: impl FnOnce(),
-        mut meanwhile: impl FnMut(),
+        meanwhile: impl FnMut(),
     ) {
-        let (step, name) = (self.step, self.name.clone());
-        let (says, is_ready) = channel();
-        let (begin, begins) = channel();
-        let end = start_process(move || {
-            let begin = || {
-                says.send(()).expect("the test listens");
-                begins.recv().expect("the test goes on");
-                die_at(step);
-            };
-            victim(&name, &begin);
-        });
-        is_ready.recv().expect("it prepared");
-        ready();
-        begin.send(()).expect("it waits");
-        let survived = loop {
-            match end.try_recv() {
-                Ok(survived) => break survived,
-                Err(TryRecvError::Disconnected) => panic!("the victim did not die but panic"),
-                Err(TryRecvError::Empty) => meanwhile(),
-            }
-            thread::yield_now();
-        };
-        self.survived.set(survived);
+        let name = self.name.clone();
+        self.survived.set(die_while(self.step, move |begin| victim(&name, begin), ready, meanwhile));
     }
 
     fn die(&self, victim: impl FnOnce(&Name, &dyn Fn()) + Send + 'static) {
