@@ -17,6 +17,8 @@ mod receiver;
 mod roster;
 mod sender;
 mod service;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod wait;
 mod waitset;
