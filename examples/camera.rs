@@ -1,45 +1,33 @@
-//! The two programs of README.md: `cargo run --example camera -- send`, and the same with `receive`.
+//! The two programs of README.md: `cargo run --example camera -- send`, and the same with `receive`, once or twice.
 
-use memlane::{Bool, Condvar, Mutex, Options, Segment, Shareable, Until};
+use memlane::{ChannelOptions, Image, PixelFormat, Receiver, Sender};
 use std::time::Duration;
 
-#[derive(Shareable)]
-#[repr(C)]
-struct Camera {
-    changed: Condvar,
-    frame: Mutex<Frame>,
-}
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
 
-#[derive(Shareable)]
-#[repr(C)]
-struct Frame {
-    number: u64,
-    taken: Bool,
-    pixels: [u8], // as many as the creator says
-}
-
-/// One process. It stays until the frame was taken: an object goes with its last user, unless it is to be kept.
+/// One process. It fills each frame in place, and waits until everybody has processed it.
 fn send(name: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let camera = Segment::<Camera>::create(name, 1920 * 1080 * 3, &Options::new(), |_| ())?;
-    let mut frame = camera.frame.lock(&camera)?.or_repair(|frame| frame.number = 0);
-    frame.pixels.fill(128); // in place: these bytes are in shared memory
-    frame.number += 1;
-    camera.changed.notify_all();
-    let until = Until::timeout(Duration::from_secs(5));
-    let _taken = camera.changed.wait_while(frame, until, |frame| !frame.taken.is_true())?;
+    let (width, height, format) = (1920, 1080, PixelFormat::Rgb8);
+    let options = ChannelOptions::new().max_message(Image::size(width, height, format));
+    let camera = Sender::<Image>::create(name, &options)?;
+    camera.wait_for_receivers(1, PATIENCE)?;
+    for brightness in [64, 128, 255] {
+        let mut frame = camera.loan_image(width, height, format)?; // never waits, and copies nothing
+        frame.pixels.fill(brightness);
+        for receiver in frame.send()?.wait(PATIENCE)? {
+            println!("{:?}", receiver.outcome); // Processed, or Died, with its pid and name
+        }
+    }
     Ok(())
 }
 
-/// Another. Either may start first.
+/// Any number of others. Either side may start first.
 fn receive(name: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let camera = Segment::<Camera>::wait_for(name, Some(Duration::from_secs(5)))?;
-    let frame = camera.frame.lock(&camera)?.or_repair(|frame| frame.number = 0);
-    let until = Until::timeout(Duration::from_secs(5));
-    let frame = camera.changed.wait_while(frame, until, |frame| frame.number == 0)?;
-    let mut frame = frame.or_repair(|frame| frame.number = 0);
-    println!("frame {} of {} bytes", frame.number, frame.pixels.len());
-    frame.taken = Bool::TRUE;
-    camera.changed.notify_all();
+    let mut camera = Receiver::<Image>::wait_for(name, PATIENCE)?;
+    for frame in &mut camera {
+        let frame = frame?; // in place; it stays as it is while it is held
+        println!("frame {}: {} bytes of {}", frame.sequence(), frame.pixels.len(), frame.pixels[0]);
+    } // dropping it says that it was processed
     Ok(())
 }
 

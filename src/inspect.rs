@@ -1,8 +1,8 @@
 //! What there is and who uses it: read-only, and never in anybody's way.
 
-use crate::error::{Error, Who};
-use crate::object::{Condition, Directory, Found, Name, Persistence, path_or_default};
-use crate::owner::{self, PARTICIPANTS};
+use crate::error::{Error, Who, shown};
+use crate::object::{Condition, Directory, Found, Name, Persistence, ToName, path_or_default};
+use crate::owner::{self, OwnerId, PARTICIPANTS};
 use crate::sys::Access;
 use std::path::{Path, PathBuf};
 
@@ -85,6 +85,46 @@ fn damaged(name: &Name, error: &Error) -> Listed {
         problem: Some(error.to_string()),
         foreign: matches!(error, Error::Foreign { .. }),
     }
+}
+
+/// A lock that is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeldLock {
+    /// The path of its field in the type.
+    pub lock: String,
+    /// Who holds it, dead or alive, if that is known.
+    pub holder: Option<Who>,
+    /// Whether the holder lives; if not, the next one to lock takes it over.
+    pub alive: bool,
+}
+
+/// The locks of a typed object that are held. Of an array of locks it looks at the first.
+///
+/// # Errors
+///
+/// [`Error::NotFound`], and those of a damaged object.
+pub fn held_locks(name: impl ToName) -> Result<Vec<HeldLock>, Error> {
+    let name = name.to_name()?;
+    let directory = Directory::open(name.directory())?;
+    let _lock = directory.lock()?;
+    let found = Found::open(&name, &directory, Access::Read)?;
+    let found = found.ok_or_else(|| Error::NotFound { name: name.to_string() })?;
+    let table = found.table()?;
+    let mut held = Vec::new();
+    for (path, offset) in found.header.fields_of("mutex") {
+        let mut word = [0; 8];
+        // A description may say anything.
+        if found.read(offset, &mut word).is_err() {
+            continue;
+        }
+        let owner = OwnerId::in_word(u64::from_ne_bytes(word));
+        if !owner.is_nobody() {
+            let alive = owner::living_in(&table, &found.locks, owner).is_some();
+            held.push(HeldLock { lock: shown(path), holder: owner::who_in(&table, owner), alive });
+        }
+    }
+    Ok(held)
 }
 
 /// Where objects are, and how much memory is left there.

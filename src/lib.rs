@@ -1,9 +1,11 @@
 //! Shared memory between processes that no crash can hang, corrupt or leak.
 //!
-//! Start with [`Segment`]: a value of your own type, built in shared memory by one process and used in place by
-//! others, with a [`Mutex`] and [`Condvar`] inside that survive `kill -9`. [`SharedMemory`], [`Region`] and
-//! [`RegionMut`] are the same without a type. Names are taken away with [`remove()`], [`retire`] and [`gc`];
-//! [`list`] shows what there is and who uses it.
+//! Start with [`Sender`] and [`Receiver`]: messages of any size, filled and read in place, from one or several processes to
+//! any number of others; with [`Server`] and [`Client`], requests and answers. For state that several processes change
+//! there is [`Segment`]: a value of your own type, built in shared memory by one process and used in place by others, with
+//! a [`Mutex`] and [`Condvar`] inside that survive `kill -9`. [`SharedMemory`], [`Region`] and [`RegionMut`] are the same
+//! without a type. Names are taken away with [`remove()`], [`retire`] and [`gc`]; [`list`] and [`Observer`] show what there
+//! is and who uses it.
 //!
 //! ```
 //! use memlane::{Mutex, Options, Segment, Shareable};
@@ -37,11 +39,12 @@ mod sync;
 mod sys;
 
 pub use channel::{
-    ChannelOptions, Dtype, Handled, Image, Loan, Message, Messages, Outcome, PixelFormat, Policy, Receiver,
-    ReceiverInfo, Sender, SenderInfo, Tensor, TensorView, Ticket, Unsent,
+    Call, ChannelInfo, ChannelOptions, Client, Copied, Dtype, Handled, Image, Key, Loan, Message, Messages, Observer,
+    Outcome, PixelFormat, Policy, Receiver, ReceiverInfo, Request, Sender, SenderInfo, Server, ServiceOptions, Tensor,
+    TensorView, Ticket, Unsent, Value, WaitSet,
 };
 pub use error::{Error, LockError, RecvError, SendError, TicketError, WaitError, Who};
-pub use inspect::{Listed, Space, list, space};
+pub use inspect::{HeldLock, Listed, Space, held_locks, list, space};
 pub use memlane_derive::Shareable;
 pub use object::{Name, Options, Origin, Persistence, Reclaimed, ToName, gc, remove, retire};
 pub use owner::OwnerId;

@@ -230,6 +230,12 @@ pub(crate) fn who_in(table: &[u8], owner: OwnerId) -> Option<Who> {
     (u32_in(slot, offset_of!(Slot, generation)) == owner.generation()).then(|| who_in_slot(slot)).flatten()
 }
 
+/// Who `owner` is, in a copy of a table, if it lives.
+pub(crate) fn living_in(table: &[u8], locks: &LockFd, owner: OwnerId) -> Option<Who> {
+    let lives = is_held(locks, owner.slot()?).unwrap_or(true);
+    who_in(table, owner).filter(|_| lives)
+}
+
 /// Who is described in slot `index` of a copy of a table, dead or alive.
 pub(crate) fn holder_in(table: &[u8], index: usize) -> Option<Who> {
     table.chunks_exact(size_of::<Slot>()).nth(index).and_then(who_in_slot)

@@ -27,6 +27,17 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) {
     sys::wait(std::ptr::from_ref(word).cast(), expected, holds, limit);
 }
 
+/// How many words [`wait_any`] can wait for.
+pub(crate) const WAIT_MOST: usize = sys::WAIT_MOST;
+
+/// Like [`wait`] while each of up to [`WAIT_MOST`] words holds what is expected of it.
+pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], limit: Duration) {
+    let hold = || words.iter().all(|(word, expected)| word.load(Ordering::Relaxed) == *expected);
+    let addresses: Vec<_> =
+        words.iter().map(|(word, expected)| (std::ptr::from_ref(*word).cast(), *expected)).collect();
+    sys::wait_any(&addresses, hold, limit);
+}
+
 /// Wakes up to `count` sleepers of `word`; returns how many.
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
     sys::wake(std::ptr::from_ref(word).cast(), count)

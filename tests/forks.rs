@@ -4,7 +4,10 @@
 mod common;
 
 use common::{Dir, hear, role, say, spawn};
-use memlane::{Error, LockError, Locked, Mutex, Name, Options, Segment, Shareable, SharedMemory};
+use memlane::{
+    ChannelOptions, Error, Loan, LockError, Locked, Message, Mutex, Name, Options, Persistence, Receiver, Segment,
+    SendError, Sender, Shareable, SharedMemory, Ticket,
+};
 use std::fs::File;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -42,6 +45,7 @@ fn child() {
                 std::thread::park(); // until it is killed
             }
         }
+        "fork with a channel" => fork_with_a_channel(),
         "raw clones" => raw_clones(),
         "be the first twice" => be_the_first_twice(),
         other => panic!("no role {other}"),
@@ -121,6 +125,112 @@ fn a_forked_child_holds_nothing_and_its_parents_death_is_seen() {
     parent.expect("owner died: true");
     parent.say("end");
     assert_eq!(parent.hear(), None);
+}
+
+/// Forks while it has everything there is of a channel. The forked child uses and drops it all.
+fn fork_with_a_channel() {
+    let sender = Sender::<[u8]>::open("cam").expect("it is there");
+    let mut receiver = Receiver::<[u8]>::open("cam").expect("it is there");
+    let tickets: Vec<Ticket> = (0..3).map(|_| sender.send_copy(&[7; 500]).expect("there is room")).collect();
+    let ticket = tickets[0].clone();
+    let mut messages = [(); 2].map(|()| Some(receiver.recv().expect("a message")));
+    let loans = sender.loan_many(3, 500).expect("buffers");
+    // SAFETY: the child uses only what fork handlers keep usable, memory and this library, and ends with `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        say("born");
+        hear(); // all bytes were looked at
+        let mut loans = loans.into_iter();
+        drop(loans.next());
+        let send = |loan: Option<Loan>| loan.map(|loan| loan.send().map(drop).map_err(SendError::from));
+        say(&format!("{:?}", send(loans.next())));
+        say(&format!("{:?}", Loan::send_many(&mut loans.collect()).map(drop)));
+        say(&format!("{:?}", sender.loan(500).map(drop)));
+        say(&format!("{:?}", sender.loan(5).expect("its own memory").set_metadata(b"x")));
+        say(&format!("{:?}", sender.wait_for_receivers(1, None)));
+        say(&format!("{:?}", receiver.recv().map(drop)));
+        say(&format!("{:?}", receiver.try_recv().map(drop)));
+        say(&format!("{:?}", receiver.recv_many(2).map(drop)));
+        say(&format!("{:?}", receiver.latest().map(drop)));
+        say(&format!("{:?}", receiver.wait(None)));
+        say(&format!("{:?}", receiver.wait_for_sender(None)));
+        say(&format!("{:?}", ticket.wait(None).map(drop)));
+        say(&format!("{:?}", ticket.wait_processed(None)));
+        receiver.rewind();
+        messages[0].take().into_iter().for_each(Message::give_back);
+        drop((messages, ticket, tickets, sender, receiver));
+        say("dropped");
+        hear();
+        // SAFETY: ends this process at once, without the destructors of what belongs to its parent.
+        unsafe { libc::_exit(0) };
+    }
+    // SAFETY: the child is ours, and what may be null is null.
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    assert!(messages.iter().flatten().all(|message| message[..] == [7; 500]));
+    drop(messages);
+    for loan in loans {
+        loan.send().expect("there is room");
+    }
+    assert_eq!(receiver.latest().expect("nothing is wrong").expect("a message").sequence(), 6);
+    assert_eq!(ticket.wait(None).expect("it was let go").len(), 1);
+    say("right");
+    drop_loans_in_children(&sender);
+    say("right");
+}
+
+/// Forks at any moment of a thread that sends.
+fn drop_loans_in_children(sender: &Sender) {
+    let done = AtomicBool::new(false);
+    let loan = sender.loan(500).expect("a buffer");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let _full = sender.loan(500).map(|loan| loan.try_send().map(drop));
+            }
+        });
+        for _ in 0..50 {
+            let mut status = -1;
+            // SAFETY: the child uses only memory and this library, and ends at once, or when its time is over; the status
+            // may be written.
+            unsafe {
+                let child = libc::fork();
+                if child == 0 {
+                    libc::alarm(PATIENCE.as_secs() as u32);
+                    drop(loan);
+                    libc::_exit(0);
+                }
+                libc::waitpid(child, &raw mut status, 0);
+            }
+            if status != 0 {
+                done.store(true, Ordering::Relaxed);
+            }
+            assert_eq!(status, 0, "the forked child hangs");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_forked_child_changes_nothing_in_a_channel() {
+    let dir = Dir::new();
+    let options = ChannelOptions::new().max_message(1000).slots(4).loans(3).persistence(Persistence::Keep);
+    drop(Sender::<[u8]>::create(dir.name("cam"), &options).expect("a fresh channel"));
+    let mut parent = spawn(dir.path(), "fork with a channel", &[]);
+    let bytes = || std::fs::read(dir.path().join("cam")).expect("the channel");
+    parent.expect("born");
+    let before = bytes();
+    parent.say("go on");
+    let forked = r#"Forked { object: "cam" }"#;
+    parent.expect(&format!("Some(Err(Unusable({forked})))"));
+    for _ in 0..12 {
+        parent.expect(&format!("Err(Unusable({forked}))"));
+    }
+    parent.expect("dropped");
+    assert_eq!(before, bytes(), "the forked child has changed something");
+    parent.say("go on");
+    parent.expect("right");
+    assert_eq!(parent.hear_or_kill().as_deref(), Some("right"));
+    assert!(parent.finish().success());
 }
 
 #[test]

@@ -10,6 +10,8 @@ mod garble;
 mod object;
 #[path = "common/random.rs"]
 mod random;
+#[path = "common/watch.rs"]
+mod watch;
 
 use common::{Child, Dir, role, say, spawn, times};
 use garble::garble;
@@ -19,21 +21,14 @@ use memlane::{
 };
 use object::{CREATOR, DATA, OTHER, SCHEMA, STATE, Victim, WORD, create, put, u64_at};
 use random::Random;
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
+use watch::{Tally, Watch};
 
 const WORKERS: u64 = 3;
-/// How long one call may take before it counts as hung.
-const HANG: Duration = Duration::from_secs(30);
 const MOMENT: Duration = Duration::from_micros(100);
-/// A user that keeps to the protocol is killed, and replaced, each time that so many calls were made.
-const CALLS_PER_KILL: u64 = 5_000;
 const RAW_SIZE: u64 = 4096;
 
 fn name(text: &str) -> Name {
@@ -78,8 +73,6 @@ fn use_it() {
 
 // ---------------------------------------------------------------------------------------------------------------
 // A worker
-
-type Tally = BTreeMap<(String, String), u64>;
 
 /// What a worker does after a mutation, how often (out of the sum), and what that must come to at least once.
 type Operation = (&'static str, u64, fn(&mut Worker) -> &'static str, &'static [&'static str]);
@@ -347,89 +340,6 @@ fn take_away(worker: &mut Worker) -> &'static str {
 // ---------------------------------------------------------------------------------------------------------------
 // Who watches them
 
-enum Told {
-    Said(String),
-    Ended(ExitStatus),
-}
-
-/// Passes on what a worker says, and how it ended.
-fn listen(number: usize, mut worker: Child, tell: &Sender<(usize, Told)>) {
-    while let Some(said) = worker.hear() {
-        let _ = tell.send((number, Told::Said(said)));
-    }
-    let _ = tell.send((number, Told::Ended(worker.finish())));
-}
-
-#[derive(Default)]
-struct Watch {
-    tally: Tally,
-    signals: u64,
-    panics: u64,
-    hangs: u64,
-    kills: u64,
-}
-
-impl Watch {
-    /// Follows what the workers with these pids say, until all have ended.
-    fn follow(&mut self, pids: &[u32], told: &Receiver<(usize, Told)>, mut kill_a_user: impl FnMut()) {
-        let mut last: Vec<Option<(Instant, String)>> = vec![Some((Instant::now(), "start".into())); pids.len()];
-        let mut calls = 0;
-        while last.iter().any(Option::is_some) {
-            match told.recv_timeout(HANG) {
-                Ok((number, Told::Ended(status))) => {
-                    let during = last[number].take().map(|(_, call)| call);
-                    self.end(status, during.as_deref().unwrap_or_default());
-                }
-                Ok((number, Told::Said(said))) => {
-                    self.add(&said);
-                    last[number] = Some((Instant::now(), said));
-                    calls += 1;
-                    if calls % CALLS_PER_KILL == 0 {
-                        kill_a_user();
-                        self.kills += 1;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            for (pid, last) in pids.iter().zip(&mut last) {
-                if let Some((_, call)) = last.take_if(|(since, _)| since.elapsed() > HANG) {
-                    println!("HANG in {call}");
-                    self.hangs += 1;
-                    let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
-                    assert!(killed.is_ok_and(|status| status.success()), "it is ours to kill");
-                }
-            }
-        }
-    }
-
-    fn end(&mut self, status: ExitStatus, call: &str) {
-        if let Some(signal) = status.signal() {
-            println!("SIGNAL {signal} in {call}");
-            self.signals += 1;
-        } else if !status.success() {
-            println!("PANIC in {call}");
-            self.panics += 1;
-        }
-    }
-
-    fn add(&mut self, said: &str) {
-        if let [what, came, count] = said.split('=').collect::<Vec<_>>()[..] {
-            *self.tally.entry((what.into(), came.into())).or_default() += count.parse::<u64>().expect("a count");
-        }
-    }
-
-    fn print(&self) {
-        let mut shown: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for ((what, came), count) in &self.tally {
-            shown.entry(what).or_default().push(format!("{came} {count}"));
-        }
-        for (what, outcomes) in shown {
-            println!("  {what}: {}", outcomes.join(", "));
-        }
-    }
-}
-
 #[test]
 fn garbage_in_live_objects_gives_a_value_or_an_error() {
     let count = times(10_000, 1_000_000);
@@ -442,18 +352,11 @@ fn garbage_in_live_objects_gives_a_value_or_an_error() {
         user
     };
     let mut users = [user(), user()];
-    let (tell, told) = channel();
-    let mut pids = Vec::new();
-    for number in 0..WORKERS {
+    let workers = (0..WORKERS).map(|number| {
         let share = count / WORKERS + u64::from(number < count % WORKERS);
-        let worker = spawn(dir.path(), "work", &[&random.next().to_string(), &share.to_string()]);
-        pids.push(worker.pid());
-        let tell = tell.clone();
-        std::thread::spawn(move || listen(number as usize, worker, &tell));
-    }
-    drop(tell);
-    let mut watch = Watch::default();
-    watch.follow(&pids, &told, || {
+        spawn(dir.path(), "work", &[&random.next().to_string(), &share.to_string()])
+    });
+    let watch = Watch::over(workers.collect(), || {
         users.rotate_left(1);
         users[0].kill();
         users[0] = user();

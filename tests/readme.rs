@@ -40,7 +40,11 @@ fn the_two_programs_find_each_other_whichever_starts_first() {
         let dir = Dir::new();
         let children = order.map(|role| example(&dir, "camera", role));
         let [first, second] = children.map(said);
-        assert_eq!(first + &second, "frame 1 of 6220800 bytes\n", "{order:?}");
+        let (sent, received) = if order[0] == "send" { (first, second) } else { (second, first) };
+        assert_eq!(sent, "Processed\n".repeat(3), "{order:?}");
+        let frames = [(1, 64), (2, 128), (3, 255)];
+        let lines = frames.map(|(number, value)| format!("frame {number}: 6220800 bytes of {value}\n"));
+        assert_eq!(received, lines.concat(), "{order:?}");
         assert_eq!(dir.files(), [""; 0]);
     }
 }

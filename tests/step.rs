@@ -13,6 +13,16 @@
 
 #[path = "step/aftermath.rs"]
 mod aftermath;
+#[path = "step/channel_after.rs"]
+mod channel_after;
+#[path = "step/channel_pairs.rs"]
+mod channel_pairs;
+#[path = "step/channel_peers.rs"]
+mod channel_peers;
+#[path = "step/channel_victim.rs"]
+mod channel_victim;
+#[path = "step/channels.rs"]
+mod channels;
 mod common;
 #[path = "step/file_system.rs"]
 mod file_system;
@@ -33,7 +43,7 @@ use aftermath::{left_behind, next_user};
 use common::{Dir, times};
 use memlane::Persistence;
 use memlane_crash::{Explore, Report, Verdict, may_trace};
-use scenarios::{OPERATIONS, Operation, Run};
+use scenarios::{OPERATIONS, Run};
 use std::process::ExitCode;
 
 /// At so many further points of each operation victims are killed, and stopped for another operation, with
@@ -82,8 +92,15 @@ fn deaths(wanted: &str, own: bool) -> Report {
     for operation in OPERATIONS.iter().filter(|operation| operation.title.contains(wanted)) {
         let mut report = Report::new(operation.title);
         for persistence in operation.persistences {
-            report.add(die(operation, *persistence, own));
+            let look = |dir: &Dir| next_user(dir, operation.expected, 0, false);
+            report.add(die(operation.title, *persistence, own, &operation.scenario, &look));
         }
+        println!("{report}");
+        total.add(report);
+    }
+    for row in channels::rows().iter().filter(|row| row.title.contains(wanted)) {
+        let scenario = |dir: &Dir, run: &mut Run| row.run(dir, run);
+        let report = die(row.title, Persistence::UntilLastUser, own, &scenario, &|dir| row.look(dir));
         println!("{report}");
         total.add(report);
     }
@@ -91,16 +108,22 @@ fn deaths(wanted: &str, own: bool) -> Report {
 }
 
 /// Lets victims die in an operation, wherever that may make a difference.
-fn die(operation: &Operation, persistence: Persistence, own: bool) -> Report {
+fn die(
+    title: &str,
+    persistence: Persistence,
+    own: bool,
+    scenario: &dyn Fn(&Dir, &mut Run),
+    look: &(dyn Fn(&Dir) + Sync),
+) -> Report {
     let scenario = |run: &mut memlane_crash::Run| {
         let number = run.number();
-        without_leaks(own, |dir| (operation.scenario)(dir, &mut Run { run, persistence, number }))
+        without_leaks(own, |dir| scenario(dir, &mut Run { run, persistence, number }))
     };
     let look = |copies: &std::path::Path| {
-        next_user(&left_behind(copies), operation.expected, 0, false);
+        look(&left_behind(copies));
         Ok(())
     };
-    let explore = Explore::new(operation.title).further(times(0, MORE) as usize);
+    let explore = Explore::new(title).further(times(0, MORE) as usize);
     if cfg!(memlane_failpoints) {
         explore.failpoints("MEMLANE_DIE_AT", &scenario)
     } else {
@@ -113,12 +136,13 @@ fn meetings(wanted: &str, own: bool) -> Report {
     let mut total = Report::new("all pairs of operations");
     // What was walked through last: most pairs have their first operation in common with the pair before.
     let mut walked: Option<(String, Report)> = None;
-    for meeting in names::meetings().chain(locks::meetings()).filter(|meeting| meeting.title.contains(wanted)) {
+    let all = names::meetings().chain(locks::meetings()).chain(channel_pairs::meetings());
+    for meeting in all.filter(|meeting| meeting.title.contains(wanted)) {
         let scenario = |run: &mut memlane_crash::Run| {
             let (number, persistence) = (run.number(), Persistence::UntilLastUser);
             without_leaks(own, |dir| (meeting.run)(dir, &mut Run { run, persistence, number }))
         };
-        let explore = Explore::new(&meeting.title).further(times(0, MORE) as usize);
+        let explore = Explore::new(&meeting.title).further(meeting.further as usize);
         let mut explore = explore.before_changes(meeting.before);
         if let Some((_, report)) = walked.as_ref().filter(|(first, _)| *first == meeting.first) {
             explore = explore.at_points_of(report);

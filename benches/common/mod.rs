@@ -1,5 +1,5 @@
 //! Contenders that take turns: such machines change their speed by the minute, so only ratios within a run count.
-#![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
+#![allow(dead_code, missing_docs, unreachable_pub, missing_debug_implementations, reason = "each bench uses its part")]
 
 use criterion::Criterion;
 use std::time::Duration;
@@ -24,35 +24,59 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Criterion's own measurement of each, and then, unless this is only a test, their ratios measured in turns.
-pub fn compare(criterion: &mut Criterion, title: &str, blocks: usize, contenders: &mut [Contender<'_>]) {
+/// What contenders took in turns: nanoseconds per round, a row for each contender, a column for each turn.
+pub struct Turns(Vec<Vec<f64>>);
+
+impl Turns {
+    /// Every contender's blocks, one of each in turn.
+    fn take(blocks: usize, contenders: &mut [Contender<'_>]) -> Self {
+        let mut times = vec![Vec::with_capacity(blocks); contenders.len()];
+        for _ in 0..blocks {
+            for (contender, times) in contenders.iter_mut().zip(&mut times) {
+                times.push(contender.block());
+            }
+        }
+        Self(times)
+    }
+
+    pub fn median(&self, of: usize) -> f64 {
+        median(self.0[of].clone())
+    }
+
+    /// What one contender costs against another.
+    pub fn ratio(&self, of: usize, to: usize) -> f64 {
+        median(self.0[of].iter().zip(&self.0[to]).map(|(of, to)| of / to).collect())
+    }
+
+    fn print(&self, title: &str, contenders: &[Contender<'_>]) {
+        println!("{title}, {} blocks of each in turn:", self.0[0].len());
+        println!("{:24}{:>14}{:>14}{:>18}", "", "fastest ns", "median ns", "median ratio");
+        for (index, contender) in contenders.iter().enumerate() {
+            let fastest = self.0[index].iter().copied().fold(f64::INFINITY, f64::min);
+            print!("{:24}{fastest:14.1}{:14.1}", contender.name, self.median(index));
+            println!("{:10.2} x this", self.ratio(0, index));
+        }
+    }
+}
+
+/// Criterion's own measurement of each, and then, unless this is only a test, that of their ratios in turns.
+pub fn compare(
+    criterion: &mut Criterion,
+    title: &str,
+    blocks: usize,
+    contenders: &mut [Contender<'_>],
+) -> Option<Turns> {
     let mut group = criterion.benchmark_group(title);
     group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     for contender in &mut *contenders {
         group.bench_function(contender.name, |bencher| bencher.iter_custom(|rounds| (contender.run)(rounds)));
     }
     group.finish();
-    if std::env::args().any(|argument| argument == "--bench") {
-        take_turns(title, blocks, contenders);
-    }
-}
-
-/// Every contender's blocks, one of each in turn, and what the first costs against each.
-fn take_turns(title: &str, blocks: usize, contenders: &mut [Contender<'_>]) {
-    let mut times = vec![Vec::with_capacity(blocks); contenders.len()];
-    for _ in 0..blocks {
-        for (contender, times) in contenders.iter_mut().zip(&mut times) {
-            times.push(contender.block());
-        }
-    }
-    println!("{title}, {blocks} blocks of each in turn:");
-    println!("{:24}{:>14}{:>14}{:>18}", "", "fastest ns", "median ns", "median ratio");
-    for (contender, own) in contenders.iter().zip(&times) {
-        let ratios = times[0].iter().zip(own).map(|(first, own)| first / own).collect();
-        let fastest = own.iter().copied().fold(f64::INFINITY, f64::min);
-        print!("{:24}{fastest:14.1}{:14.1}", contender.name, median(own.clone()));
-        println!("{:10.2} x this", median(ratios));
-    }
+    std::env::args().any(|argument| argument == "--bench").then(|| {
+        let turns = Turns::take(blocks, contenders);
+        turns.print(title, contenders);
+        turns
+    })
 }
 
 fn median(mut of: Vec<f64>) -> f64 {

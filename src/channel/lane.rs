@@ -32,7 +32,7 @@ impl Place {
             | u64::from(self.buffer)
     }
 
-    fn from_word(word: u64) -> Self {
+    pub(super) fn from_word(word: u64) -> Self {
         Self {
             len: word >> 24,
             small: word & Self::IS_SMALL != 0,
@@ -48,6 +48,7 @@ pub(super) struct Content {
     pub(super) place: Place,
     pub(super) tail: u64,
     pub(super) stamp: u64,
+    pub(super) about: u64,
 }
 
 /// What is in an entry, for somebody who looks for one message.
@@ -58,7 +59,7 @@ pub(super) enum Seen {
     /// An earlier one, or none: it has not been sent yet, or is being overwritten.
     NotThere,
     /// A later one: it was overwritten.
-    Later(u64),
+    Later,
 }
 
 impl Entry {
@@ -66,7 +67,7 @@ impl Entry {
         // ORDERING: Acquire pairs with the Release in `publish`: the message is there as it was sent.
         match self.word.load(Ordering::Acquire) {
             word if word == sequence => Seen::There,
-            word if word > sequence => Seen::Later(word),
+            word if word > sequence => Seen::Later,
             _ => Seen::NotThere,
         }
     }
@@ -91,6 +92,7 @@ impl Entry {
             place: Place::from_word(self.place.load(Ordering::Relaxed)),
             tail: self.tail.load(Ordering::Relaxed),
             stamp: self.stamp.load(Ordering::Relaxed),
+            about: self.about.load(Ordering::Relaxed),
         };
         self.is_still(sequence).then_some(content)
     }
@@ -111,6 +113,7 @@ impl Entry {
         self.place.store(content.place.to_word(), Ordering::Relaxed);
         self.tail.store(content.tail, Ordering::Relaxed);
         self.stamp.store(content.stamp, Ordering::Relaxed);
+        self.about.store(content.about, Ordering::Relaxed);
         for (word, from) in self.small.iter().zip(small) {
             word.store(*from, Ordering::Relaxed);
         }
@@ -151,15 +154,28 @@ pub(super) struct Pool {
     lane: usize,
     /// The buffer of the message at each place of the window.
     window: Vec<Option<u16>>,
-    /// Out with the user.
-    loaned: Vec<bool>,
+    /// How often each buffer is in the window, once if its entries are sound, or out with the user.
+    uses: Vec<u16>,
     /// Known to be free: out of the window, and unclaimed after that.
     free: Vec<u16>,
+    /// How many are looked for at a time.
+    most: usize,
+    /// For `refill`: the uses, and who is claimed.
+    used: Vec<u16>,
 }
 
+/// The bytes of the buffers that are looked for at a time, if one has not more: they are to stay in a cache.
+const CACHED: u64 = 1 << 18;
+
 impl Pool {
-    pub(super) fn new(lane: usize, window: Vec<Option<u16>>, buffers: usize) -> Self {
-        Self { lane, window, loaned: vec![false; buffers], free: Vec::new() }
+    /// A pool of so many buffers of `stride` bytes.
+    pub(super) fn new(lane: usize, window: Vec<Option<u16>>, buffers: usize, stride: u64) -> Self {
+        let mut uses = vec![0; buffers];
+        for buffer in window.iter().flatten() {
+            uses[usize::from(*buffer)] += 1;
+        }
+        let most = (CACHED / stride).max(1) as usize;
+        Self { lane, window, uses, free: Vec::new(), most, used: Vec::new() }
     }
 
     /// Takes a free buffer, of `claims` those that receivers hold; `None` if there are as many loans as there can be.
@@ -168,15 +184,13 @@ impl Pool {
             self.refill(claims);
         }
         let buffer = self.free.pop()?;
-        self.loaned[usize::from(buffer)] = true;
+        self.uses[usize::from(buffer)] += 1;
         Some(buffer)
     }
 
     fn refill<'a>(&mut self, claims: impl Iterator<Item = &'a AtomicU64>) {
-        let mut used = self.loaned.clone();
-        for buffer in self.window.iter().flatten() {
-            used[usize::from(*buffer)] = true;
-        }
+        let used = &mut self.used;
+        used.clone_from(&self.uses);
         // ORDERING: pairs with the fence in `claim`: the entries of all that is not in the window were changed before.
         prim::fence(Ordering::SeqCst);
         for claim in claims {
@@ -184,25 +198,25 @@ impl Pool {
             let word = claim.load(Ordering::Acquire);
             let claimed = (word >> 32 == self.lane as u64 + 1).then_some(word as u32 as usize);
             if let Some(used) = claimed.and_then(|buffer| used.get_mut(buffer)) {
-                *used = true;
+                *used = 1;
             }
         }
-        // From the last to the first, so that few are used, and stay in the caches.
-        let free = used.iter().enumerate().rev().filter(|(_, used)| !**used);
+        // The first ones, of which the very first is taken first: so few are used, and stay in the caches.
+        let free = used.iter().enumerate().filter(|(_, used)| **used == 0).take(self.most);
         self.free.extend(free.map(|(buffer, _)| buffer as u16));
+        self.free.reverse();
     }
 
     /// The user has given a loan back.
     pub(super) fn put_back(&mut self, buffer: u16) {
-        self.loaned[usize::from(buffer)] = false;
+        self.uses[usize::from(buffer)] -= 1;
         self.free.push(buffer);
     }
 
     /// The message that was sent last is at that place of the window, in that buffer if it needs one.
     pub(super) fn sent(&mut self, position: usize, buffer: Option<u16>) {
-        if let Some(buffer) = buffer {
-            self.loaned[usize::from(buffer)] = false;
+        if let Some(left) = std::mem::replace(&mut self.window[position], buffer) {
+            self.uses[usize::from(left)] -= 1;
         }
-        self.window[position] = buffer;
     }
 }

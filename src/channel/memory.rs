@@ -11,7 +11,7 @@ use crate::sync::EventCount;
 use std::ptr::NonNull;
 
 /// The bytes of a message that travels in its entry.
-pub(super) const SMALL: usize = 96;
+pub(super) const SMALL: usize = 88;
 
 /// What lies at the start of a lane, written by its sender alone.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(super) struct Entry {
     pub(super) tail: AtomicU64,
     /// When it was sent, in nanoseconds of the sender's clock.
     pub(super) stamp: AtomicU64,
+    /// The request that it answers, if it does.
+    pub(super) about: AtomicU64,
     /// The message itself, if it is small.
     pub(super) small: [AtomicU64; SMALL / 8],
 }
@@ -74,7 +76,7 @@ impl Memory {
 
     /// Lets this process write a lane.
     pub(super) fn allow_lane(&self, lane: usize) -> Result<(), Error> {
-        self.attachment.allow_write(self.geometry.lane(lane), self.geometry.lane_len)
+        self.attachment.allow_write(self.geometry.lane(lane), self.geometry.shape(lane).len)
     }
 
     /// The address of `len` bytes at `offset`.
@@ -133,6 +135,10 @@ impl Memory {
         self.word(self.geometry.missed(index))
     }
 
+    pub(super) fn latency(&self, index: usize) -> &AtomicU64 {
+        self.word(self.geometry.latency(index))
+    }
+
     pub(super) fn cursor(&self, index: usize, lane: usize) -> &AtomicU64 {
         self.word(self.geometry.cursor(index, lane))
     }
@@ -154,7 +160,7 @@ impl Memory {
 
     /// The address of a buffer. Who may access it is the business of `message.rs`.
     pub(super) fn buffer(&self, lane: usize, buffer: u16) -> NonNull<u8> {
-        self.at(self.geometry.buffer(lane, buffer), self.geometry.stride)
+        self.at(self.geometry.buffer(lane, buffer), self.geometry.shape(lane).stride)
     }
 
     /// The address of what lies beside a buffer, aligned to 64.

@@ -1,6 +1,7 @@
 //! The bytes of a message in somebody's hands: a loan while it is filled, a message once it was received.
 #![allow(unsafe_code)]
 
+use super::check_message;
 use super::geometry::{BUFFER_HEADER, MESSAGE_ALIGN};
 use super::lane::{Content, Place};
 use super::memory::SMALL;
@@ -72,6 +73,49 @@ impl Bytes {
     }
 }
 
+/// So many bytes, aligned as any message needs it.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; MESSAGE_ALIGN as usize]);
+
+/// A message that was copied, read as a `T`. It derefs to the `T`.
+pub struct Value<T: Shareable + ?Sized = [u8]> {
+    lines: Vec<Line>,
+    tail: T::Tail,
+}
+
+impl<T: Shareable + ?Sized> Value<T> {
+    /// The first of `bytes` with at most `tail` elements; `None` if they are too few.
+    pub(super) fn of(bytes: &[u8], tail: u64) -> Option<Self> {
+        const { check_message::<T>() };
+        if T::LAYOUT.align() > align_of::<Line>() {
+            return None;
+        }
+        let tail = T::Tail::from_len(T::LAYOUT.tail_in(bytes.len())?.min(tail))?;
+        let mut lines = vec![Line([0; MESSAGE_ALIGN as usize]); bytes.len().div_ceil(size_of::<Line>())];
+        for (line, bytes) in lines.iter_mut().zip(bytes.chunks(size_of::<Line>())) {
+            line.0[..bytes.len()].copy_from_slice(bytes);
+        }
+        Some(Self { lines, tail })
+    }
+}
+
+impl<T: Shareable + ?Sized> Deref for Value<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the lines are aligned, and hold a `T` with this tail, as `of` checked, up to the end of its padding, as
+        // they are whole lines. Every byte pattern is a `T`, and nothing in it changes through a shared reference.
+        unsafe { &*T::from_base(self.lines.as_ptr().cast_mut().cast(), self.tail) }
+    }
+}
+
+impl<T: Shareable + ?Sized> fmt::Debug for Value<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value").field("tail", &self.tail.to_len()).finish_non_exhaustive()
+    }
+}
+
 /// Whether a `T` of `len` bytes can lie in an entry, where it is copied as whole words: padding has no value to copy.
 fn is_small<T: Shareable + ?Sized>(len: usize) -> bool {
     len <= SMALL && T::LAYOUT.align() <= align_of::<Small>() && !T::LAYOUT.is_padded()
@@ -82,22 +126,24 @@ fn is_small<T: Shareable + ?Sized>(len: usize) -> bool {
 /// [`send`](Loan::send) hands it over without copying it; dropped, it was never there. What is in it at first is what an
 /// earlier message left there, if it was not asked for [zeroed](crate::Sender::loan_zeroed): every byte pattern is a `T`.
 ///
-/// A message of up to 96 bytes is copied once when it is sent and once when it is received: that is faster. It may be
+/// A message of up to 88 bytes is copied once when it is sent and once when it is received: that is faster. It may be
 /// sent from another thread, and after the [`Sender`](crate::Sender) was dropped.
 pub struct Loan<T: Shareable + ?Sized = [u8]> {
-    writer: Arc<Writer>,
+    /// `None` once it was sent: then the buffer is no longer its own.
+    writer: Option<Arc<Writer>>,
     bytes: Bytes,
     tail: T::Tail,
     len: usize,
     labelled: bool,
-    sent: bool,
+    /// The request that it answers, if it does.
+    about: u64,
 }
 
 impl<T: Shareable + ?Sized> Loan<T> {
     /// Takes room for a `T` with `tail` elements.
     pub(super) fn take(writer: &Arc<Writer>, tail: T::Tail, zeroed: bool) -> Result<Self, SendError> {
         let memory = writer.memory();
-        let max = memory.geometry().max_message;
+        let max = memory.geometry().shape(writer.lane()).max_message;
         let len = T::LAYOUT.size(tail.to_len()).filter(|len| *len as u64 <= max);
         let channel = || memory.attachment().name();
         let len = len.ok_or_else(|| SendError::TooLarge { channel: channel(), max })?;
@@ -110,11 +156,13 @@ impl<T: Shareable + ?Sized> Loan<T> {
             // SAFETY: the buffer is this loan's own, and at least `max_message` bytes long.
             unsafe { buffer.base.as_ptr().write_bytes(0, len) };
         }
-        Ok(Self { writer: Arc::clone(writer), bytes, tail, len, labelled: false, sent: false })
+        Ok(Self { writer: Some(Arc::clone(writer)), bytes, tail, len, labelled: false, about: 0 })
     }
 
     fn take_buffer(writer: &Arc<Writer>) -> Result<Buffer, SendError> {
         let memory = writer.memory();
+        // In a forked child the buffers are its parent's.
+        memory.attachment().check()?;
         let in_use =
             || SendError::LoansInUse { channel: memory.attachment().name(), limit: memory.geometry().loans as usize };
         let number = writer.take_buffer().ok_or_else(in_use)?;
@@ -128,7 +176,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
     /// [`SendError::TooLarge`] if that would make it longer.
     pub fn shrink(&mut self, tail: T::Tail) -> Result<(), SendError> {
         let len = T::LAYOUT.size(tail.to_len()).filter(|len| *len <= self.len);
-        let channel = || self.writer.memory().attachment().name();
+        let channel = || self.writer().memory().attachment().name();
         self.len = len.ok_or_else(|| SendError::TooLarge { channel: channel(), max: self.len as u64 })?;
         self.tail = tail;
         Ok(())
@@ -141,7 +189,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
     /// [`SendError::TooLarge`] if there are more, [`SendError::LoansInUse`] if the message is small, as it then takes a
     /// buffer after all.
     pub fn set_metadata(&mut self, metadata: &[u8]) -> Result<(), SendError> {
-        let channel = || self.writer.memory().attachment().name();
+        let channel = || self.writer().memory().attachment().name();
         if metadata.len() > METADATA {
             return Err(SendError::TooLarge { channel: channel(), max: METADATA as u64 });
         }
@@ -164,14 +212,14 @@ impl<T: Shareable + ?Sized> Loan<T> {
         let buffer = match &self.bytes {
             Bytes::Buffer(buffer) => *buffer,
             Bytes::Small(small) => {
-                let buffer = Self::take_buffer(&self.writer)?;
+                let buffer = Self::take_buffer(self.writer())?;
                 // SAFETY: the buffer is ours alone; `len` bytes fit into both, which do not overlap.
                 unsafe { buffer.base.as_ptr().copy_from_nonoverlapping(small.0.as_ptr().cast(), self.len) };
                 self.bytes = Bytes::Buffer(buffer);
                 buffer
             }
         };
-        let label = self.writer.memory().buffer_header(self.writer.lane(), buffer.number).cast::<Label>();
+        let label = self.writer().memory().buffer_header(self.writer().lane(), buffer.number).cast::<Label>();
         if !self.labelled {
             // SAFETY: what lies beside the buffer is this loan's own like the buffer; large and aligned enough for a
             // label, as asserted above.
@@ -184,22 +232,28 @@ impl<T: Shareable + ?Sized> Loan<T> {
     }
 
     /// What is to be said of the message in its entry, and its bytes, if they lie there.
-    pub(super) fn content(&self) -> (Content, &[u64]) {
+    pub(super) fn content(&self, stamp: u64) -> (Content, &[u64]) {
         let (small, buffer, words) = match &self.bytes {
             Bytes::Small(small) => (true, 0, &small.0[..self.len.div_ceil(8)]),
             Bytes::Buffer(buffer) => (false, buffer.number, [].as_slice()),
         };
         let place = Place { len: self.len as u64, small, labelled: self.labelled, buffer };
-        (Content { place, tail: self.tail.to_len(), stamp: sys::now() }, words)
+        (Content { place, tail: self.tail.to_len(), stamp, about: self.about }, words)
+    }
+
+    /// Says that it answers a request.
+    pub(super) fn answering(mut self, request: u64) -> Self {
+        self.about = request;
+        self
     }
 
     pub(super) fn writer(&self) -> &Arc<Writer> {
-        &self.writer
+        self.writer.as_ref().expect("it was not sent yet")
     }
 
-    /// It was sent: the buffer is no longer its own.
-    pub(super) fn set_sent(&mut self) {
-        self.sent = true;
+    /// It was sent.
+    pub(super) fn into_writer(mut self) -> Arc<Writer> {
+        self.writer.take().expect("it was not sent yet")
     }
 }
 
@@ -223,10 +277,11 @@ impl<T: Shareable + ?Sized> DerefMut for Loan<T> {
 
 impl<T: Shareable + ?Sized> Drop for Loan<T> {
     fn drop(&mut self) {
-        if let Bytes::Buffer(buffer) = &self.bytes
-            && !self.sent
+        // A forked child has nothing to give back, and a lock that may be held for ever.
+        if let (Some(writer), Bytes::Buffer(buffer)) = (&self.writer, &self.bytes)
+            && !writer.memory().attachment().is_forked()
         {
-            self.writer.put_back(buffer.number);
+            writer.put_back(buffer.number);
         }
     }
 }
@@ -251,6 +306,7 @@ pub struct Message<T: Shareable + ?Sized = [u8]> {
     tail: T::Tail,
     len: usize,
     stamp: u64,
+    about: u64,
     label: Option<Box<Label>>,
     missed: u64,
     deliveries: u64,
@@ -273,7 +329,7 @@ impl<T: Shareable + ?Sized> Message<T> {
     /// Takes hold of a message that was found in its entry; `None` if it was overwritten meanwhile. With `reserved` also
     /// the claim is used that is kept for `latest`.
     pub(super) fn hold(reader: &Arc<Reader>, found: &Found, reserved: bool) -> Result<Option<Self>, RecvError> {
-        let Found { lane, sequence, content: Content { place, tail, stamp }, missed, deliveries } = *found;
+        let Found { lane, sequence, content: Content { place, tail, stamp, about }, missed, deliveries } = *found;
         let (memory, geometry) = (reader.memory(), reader.memory().geometry());
         let corrupt = || RecvError::Corrupt { channel: memory.attachment().name(), lane, sequence };
         let tail = T::Tail::from_len(tail).ok_or_else(corrupt)?;
@@ -281,7 +337,7 @@ impl<T: Shareable + ?Sized> Message<T> {
         let sound = if place.small {
             is_small::<T>(len)
         } else {
-            len as u64 <= geometry.max_message && u64::from(place.buffer) < geometry.buffers()
+            len as u64 <= geometry.shape(lane).max_message && u64::from(place.buffer) < geometry.buffers()
         };
         if !sound {
             return Err(corrupt());
@@ -300,6 +356,7 @@ impl<T: Shareable + ?Sized> Message<T> {
             tail,
             len,
             stamp,
+            about,
             label: None,
             missed,
             deliveries: deliveries.unwrap_or(1),
@@ -351,6 +408,11 @@ impl<T: Shareable + ?Sized> Message<T> {
     #[must_use]
     pub fn lane(&self) -> usize {
         self.lane
+    }
+
+    /// The request that it answers, if it does.
+    pub(super) fn about(&self) -> u64 {
+        self.about
     }
 
     /// How many messages of its lane were overwritten before this receiver could get them, since the one before.
@@ -417,5 +479,26 @@ impl<T: Shareable + ?Sized> fmt::Debug for Message<T> {
             .field("lane", &self.lane)
             .field("size", &self.len)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Value;
+    use crate::channel::Image;
+
+    #[test]
+    fn copied_bytes_are_read_as_far_as_they_go() {
+        let bytes: Vec<u8> = (0..200).collect();
+        let number = |start: u8| u32::from_ne_bytes([start, start + 1, start + 2, start + 3]);
+        for (len, tail, pixels) in [(64, 9, 0), (65, 9, 1), (200, 9, 9), (200, u64::MAX, 136)] {
+            let image = Value::<Image>::of(&bytes[..len], tail).expect("its fields");
+            assert_eq!(
+                (image.width, image.format, &image.pixels[..]),
+                (number(0), number(12), &bytes[64..64 + pixels])
+            );
+        }
+        assert!(Value::<Image>::of(&bytes[..63], 0).is_none() && Value::<[u64; 2]>::of(&bytes[..15], 0).is_none());
+        assert_eq!(Value::<[u8]>::of(&[], 9).expect("nothing is enough").len(), 0);
     }
 }

@@ -2,33 +2,42 @@
 //!
 //! From the bottom up: `geometry` (what lies where), `memory` (as references), `lane` (one sender's messages and buffers),
 //! `queue` (a word that says what became of a message), `roster` (who sends and receives), `writer` (a lane in its
-//! sender's hands), `message` (the bytes in the user's hands), and the public ends: `sender`, `receiver`, `ticket`.
+//! sender's hands), `message` (the bytes in the user's hands), and the public ends: `sender`, `receiver`, `ticket`; and
+//! `observer`, which takes no part.
 //! docs/DESIGN.md draws the bytes, and says what a death leaves at each step.
 
 mod geometry;
 mod lane;
 mod memory;
 mod message;
+mod observer;
 mod payload;
 mod queue;
 mod receiver;
 mod roster;
 mod sender;
+mod service;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod wait;
+mod waitset;
 mod writer;
 
-pub use message::{Loan, Message};
+pub use message::{Loan, Message, Value};
+pub use observer::{ChannelInfo, Copied, Observer};
 pub use payload::{Dtype, Image, PixelFormat, Tensor, TensorView};
 pub use receiver::{Messages, Receiver};
 pub use roster::{ReceiverInfo, SenderInfo};
 pub use sender::{Sender, Unsent};
+pub use service::{Call, Client, Request, Server, ServiceOptions};
 pub use ticket::{Handled, Outcome, Ticket};
+pub use waitset::{Key, WaitSet};
 
 use crate::error::Error;
 use crate::object::{Header, Name, Object, Options, Persistence};
 use crate::segment::{Schema, Shareable, difference};
-use geometry::{Geometry, MESSAGE, MESSAGE_ALIGN, is_channel, message_lines};
+use geometry::{Geometry, MESSAGE, MESSAGE_ALIGN, is_of, lines_of};
 
 /// Who gets a message, and what happens when receivers are slower than senders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,10 +52,13 @@ pub enum Policy {
     /// One receiver gets each message. If it dies or gives the message back, another one gets it. A full window of
     /// unprocessed messages blocks the sender.
     Queue,
+    /// Requests of several clients go to one server, and each answer to who asked: a [`Server`] makes such a channel, and
+    /// none can be created with these options.
+    Service,
 }
 
 impl Policy {
-    const ALL: [Self; 3] = [Self::Lossless, Self::Newest, Self::Queue];
+    const ALL: [Self; 4] = [Self::Lossless, Self::Newest, Self::Queue, Self::Service];
 
     /// Its name in the description of a channel.
     fn name(self) -> &'static str {
@@ -54,6 +66,7 @@ impl Policy {
             Self::Lossless => "lossless",
             Self::Newest => "newest",
             Self::Queue => "queue",
+            Self::Service => "service",
         }
     }
 
@@ -130,8 +143,8 @@ impl ChannelOptions {
         self
     }
 
-    /// How many messages a receiver can hold at a time (2 by default, at most 62), small ones not counted; one more is
-    /// kept for [`Receiver::latest`].
+    /// How many messages a receiver can hold at a time (2 by default, at most 62), small ones counted in a queue only; one more
+    /// is kept for [`Receiver::latest`].
     #[must_use]
     pub fn claims(mut self, claims: u16) -> Self {
         self.claims = claims;
@@ -169,20 +182,10 @@ impl ChannelOptions {
     /// What follows from the options for messages of type `T`.
     fn geometry<T: Shareable + ?Sized>(&self, name: &Name) -> Result<Geometry, Error> {
         let bad = |why: String| Error::BadOptions { name: name.to_string(), why };
-        let fixed = (!T::LAYOUT.has_tail()).then_some(T::LAYOUT.base_size() as u64);
-        let max_message = self.max_message.or(fixed).unwrap_or(1 << 16);
-        if max_message < T::LAYOUT.base_size() as u64 {
-            return Err(bad(format!(
-                "a message has {} bytes at least, more than {max_message}",
-                T::LAYOUT.base_size()
-            )));
+        if self.policy == Policy::Service {
+            return Err(bad("make a service with `Server::create`".into()));
         }
-        if T::LAYOUT.align() as u64 > MESSAGE_ALIGN {
-            return Err(bad(format!(
-                "its messages need an alignment of {}, of at most {MESSAGE_ALIGN}",
-                T::LAYOUT.align()
-            )));
-        }
+        let max_message = longest::<T>(self.max_message, name)?;
         Geometry::of(self, max_message).ok_or_else(|| {
             bad(format!(
                 "{} slots, {} senders, {} receivers, {} claims, {} loans of {max_message} bytes do not fit: use 1 to 32768 \
@@ -194,30 +197,54 @@ impl ChannelOptions {
     }
 }
 
+/// The size of the largest message of type `T`, if so much is asked for.
+fn longest<T: Shareable + ?Sized>(asked: Option<u64>, name: &Name) -> Result<u64, Error> {
+    let bad = |why: String| Err(Error::BadOptions { name: name.to_string(), why });
+    let (size, align) = (T::LAYOUT.base_size() as u64, T::LAYOUT.align() as u64);
+    let longest = asked.unwrap_or(if T::LAYOUT.has_tail() { 1 << 16 } else { size });
+    if longest < size {
+        return bad(format!("a message has {size} bytes at least, more than {longest}"));
+    }
+    if align > MESSAGE_ALIGN {
+        return bad(format!("its messages need an alignment of {align}, of at most {MESSAGE_ALIGN}"));
+    }
+    Ok(longest)
+}
+
 /// Refuses at compile time what can be no message.
 const fn check_message<T: Shareable + ?Sized>() {
     assert!(T::PLAIN, "a message is read by several processes at a time: it holds no atomics and no locks");
 }
 
-/// Whether an object holds a channel of `T`.
-fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name) -> Result<(), Error> {
-    let mut schema = Schema::default();
-    T::describe(&mut schema, MESSAGE, 0);
-    let ours = schema.into_text();
-    let theirs = message_lines(&header.schema);
-    if is_channel(&header.schema) && theirs == ours {
+/// Whether an object holds a `channel`, or a `service`, of whatever.
+fn check_kind(header: &Header, name: &Name, kind: &str) -> Result<(), Error> {
+    if is_of(&header.schema, kind) {
         return Ok(());
     }
-    let difference = match header.type_name() {
-        _ if is_channel(&header.schema) => difference(&theirs, &ours),
-        Some(other) => format!("  it holds a `{other}`, this program wants a channel"),
-        None => "  it holds raw bytes, this program wants a channel".to_owned(),
-    };
+    let held = header.type_name().map_or("raw bytes".to_owned(), |other| format!("a `{other}`"));
+    let difference = format!("  it holds {held}, this program wants a {kind}");
     Err(Error::TypeMismatch { name: name.to_string(), difference })
+}
+
+/// What a description says at `path` of a `T`.
+fn described<T: Shareable + ?Sized>(path: &str) -> String {
+    let mut schema = Schema::default();
+    T::describe(&mut schema, path, 0);
+    schema.into_text()
+}
+
+/// Whether what the description of an object says at `path` is a `T`.
+fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name, path: &str) -> Result<(), Error> {
+    let (theirs, ours) = (lines_of(&header.schema, path), described::<T>(path));
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Error::TypeMismatch { name: name.to_string(), difference: difference(&theirs, &ours) })
 }
 
 /// What an object must be to be opened as a channel of `T`.
 fn checked<T: Shareable + ?Sized>(object: Object) -> Result<Object, Error> {
-    check_type::<T>(&object.header, &object.name)?;
+    check_kind(&object.header, &object.name, "channel")?;
+    check_type::<T>(&object.header, &object.name, MESSAGE)?;
     Ok(object)
 }

@@ -99,7 +99,8 @@ impl Image {
     /// [`ChannelOptions::max_message`](crate::ChannelOptions::max_message).
     #[must_use]
     pub fn size(width: u32, height: u32, format: PixelFormat) -> u64 {
-        message_size::<Self>(u64::from(height) * u64::from(width) * u64::from(format.pixel_size()))
+        let pixels = u64::from(height) * u64::from(width);
+        message_size::<Self>(pixels.saturating_mul(format.pixel_size().into()))
     }
 
     /// How the bytes are to be read, and those of each row; `None` if the fields do not fit together.
@@ -247,7 +248,9 @@ impl Tensor {
     }
 
     fn data_size(shape: &[u64], dtype: Dtype) -> Option<u64> {
-        shape.iter().try_fold(u64::from(dtype.size()), |product, len| product.checked_mul(*len))
+        // As if no dimension was empty, so that all its strides can be counted, too.
+        let full = shape.iter().try_fold(u64::from(dtype.size()), |product, len| product.checked_mul((*len).max(1)))?;
+        Some(if shape.contains(&0) { 0 } else { full })
     }
 
     /// What its fields say, or `None` if they do not fit together.

@@ -48,19 +48,33 @@ impl Task {
             Self::Done { number } => name(number),
         }
     }
+
+    /// The count of deliveries so far, if message `sequence` can be taken: it is available, or who took it is dead.
+    pub(super) fn to_take(self, sequence: u64, is_dead: impl Fn(OwnerId) -> bool) -> Option<u64> {
+        match self {
+            Self::Available { number: other, deliveries } if other == number(sequence) => Some(deliveries),
+            Self::Taken { by, deliveries } if is_dead(by) => Some(deliveries),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody has message `sequence` or is to get it any more. A later one that is available here was never sent:
+    /// its sender died before it had put it into the entry.
+    pub(super) fn is_over(self, sequence: u64) -> bool {
+        match self {
+            Self::Available { number: other, .. } => other != number(sequence),
+            Self::Taken { .. } => false,
+            Self::Done { .. } => true,
+        }
+    }
 }
 
-/// Takes message `sequence`, which is in its entry, for `me`: if it is available, or if who took it is dead. Returns the
-/// count of deliveries with this one.
+/// Takes message `sequence`, which is in its entry, for `me`, if it can be taken. Returns the count of deliveries with
+/// this one.
 pub(super) fn take(word: &AtomicU64, sequence: u64, me: OwnerId, is_dead: impl Fn(OwnerId) -> bool) -> Option<u64> {
     // ORDERING: Acquire pairs with the Release by which somebody gave it back.
     let seen = word.load(Ordering::Acquire);
-    let deliveries = match Task::from_word(seen) {
-        Task::Available { number: n, deliveries } if n == number(sequence) => deliveries,
-        Task::Taken { by, deliveries } if is_dead(by) => deliveries,
-        _ => return None,
-    };
-    let deliveries = (deliveries + 1).min(DELIVERIES);
+    let deliveries = (Task::from_word(seen).to_take(sequence, is_dead)? + 1).min(DELIVERIES);
     let taken = Task::Taken { by: me, deliveries }.to_word();
     // ORDERING: as for the load; Release, so that whoever finds this owner finds it in the participant table too.
     word.compare_exchange(seen, taken, Ordering::AcqRel, Ordering::Relaxed).is_ok().then_some(deliveries)
@@ -80,14 +94,10 @@ pub(super) fn let_go(word: &AtomicU64, sequence: u64, me: OwnerId, processed: bo
     }
 }
 
-/// Whether message `next` can be offered: the one at its place was processed, or a sender died that was about to send `next`.
-pub(super) fn is_done(word: &AtomicU64, next: u64) -> bool {
+/// Whether message `sequence`, which a sender would overwrite, has been processed.
+pub(super) fn is_done(word: &AtomicU64, sequence: u64) -> bool {
     // ORDERING: Acquire pairs with the Release in `let_go`.
-    match Task::from_word(word.load(Ordering::Acquire)) {
-        Task::Done { .. } => true,
-        Task::Available { number: offered, .. } => offered == number(next),
-        Task::Taken { .. } => false,
-    }
+    Task::from_word(word.load(Ordering::Acquire)).is_over(sequence)
 }
 
 /// Makes a message available that is about to be sent.

@@ -11,7 +11,7 @@ use crate::error::{Error, RecvError};
 use crate::object::{Name, Object, ToName};
 use crate::prim::Ordering;
 use crate::segment::Shareable;
-use crate::sync::Slices;
+use crate::sync::{self, Slices};
 use crate::sys::{self, Access};
 use std::fmt;
 use std::marker::PhantomData;
@@ -28,7 +28,7 @@ const TRUST: Duration = Duration::from_millis(10);
 /// A place among the receivers. The messages that it holds share it.
 #[derive(Debug)]
 pub(super) struct Reader {
-    memory: Memory,
+    memory: Arc<Memory>,
     index: usize,
     /// The claims in use, a bit each: what is in shared memory is for senders, and not believed here.
     claims: AtomicU64,
@@ -37,13 +37,29 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    fn new(memory: Memory) -> Result<(Self, Vec<Start>), Error> {
-        let (index, starts) = memory.attach_receiver()?;
-        Ok((Self { memory, index, claims: AtomicU64::new(0), clock: sys::clock_id() }, starts))
+    /// Begins to receive in a place that was taken; dropping it gives the place back.
+    fn new(memory: Arc<Memory>, index: usize) -> (Self, Vec<Start>) {
+        let starts = memory.attach_receiver(index);
+        (Self { memory, index, claims: AtomicU64::new(0), clock: sys::clock_id() }, starts)
+    }
+
+    /// How it ended, if nobody sends to it any more; a server waits for further clients.
+    fn ending(&self, proved: bool) -> Option<Ending> {
+        let geometry = self.memory.geometry();
+        let serves = geometry.policy == Policy::Service && self.index == 0;
+        if serves { None } else { self.memory.ending(geometry.lanes_of(self.index), proved) }
     }
 
     pub(super) fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// Says how long a message took: of the first ones, and then of each 16th, as to ask the time takes some.
+    fn note_latency<T: Shareable + ?Sized>(&self, message: &Message<T>) {
+        if message.sequence() < 16 || message.sequence().is_multiple_of(16) {
+            let age = message.age().map_or(0, |age| age.as_nanos() as u64);
+            self.memory.latency(self.index).store(age, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn is_same_clock(&self, lane: usize) -> bool {
@@ -57,15 +73,19 @@ impl Reader {
         loop {
             let claim = u64::from(used.trailing_ones());
             if claim >= limit {
-                let channel = self.memory.attachment().name();
-                return Err(RecvError::ClaimsInUse { channel, limit: limit as usize });
+                return Err(self.no_claim(reserved));
             }
-            // ORDERING: Acquire pairs with the Release in `let_go`: this use of the claim comes after the last one.
+            // ORDERING: Acquire pairs with the Release in `let_go`: the word of the claim is 0 before it is written anew.
             match self.claims.compare_exchange_weak(used, used | 1 << claim, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Ok(claim),
                 Err(now) => used = now,
             }
         }
+    }
+
+    fn no_claim(&self, reserved: bool) -> RecvError {
+        let limit = (self.memory.geometry().claims - u64::from(!reserved)) as usize;
+        RecvError::ClaimsInUse { channel: self.memory.attachment().name(), limit }
     }
 
     /// Whether there is a claim that is not in use.
@@ -81,7 +101,8 @@ impl Reader {
     /// Lets go of a message, and says what was done with it.
     ///
     /// In this order, because a death may come between any two: a message that was processed is known to be, then its
-    /// sender need not wait for it, then its buffer can be used again.
+    /// sender need not wait for it, then its buffer can be used again. In a queue it is said first who did it: its ticket
+    /// asks for that as soon as it is done.
     pub(super) fn let_go(&self, lane: usize, sequence: u64, done: Done, claim: Option<u64>) {
         let memory = &self.memory;
         // In a forked child everything is its parent's.
@@ -91,12 +112,13 @@ impl Reader {
         let queue = memory.geometry().policy == Policy::Queue;
         if done != Done::Absent {
             let task = memory.task(lane, sequence);
-            match done {
-                _ if queue => queue::let_go(task, sequence, memory.me(), done == Done::Processed),
-                Done::Processed => queue::raise(task, sequence),
-                _ => {}
+            if done == Done::Processed && !queue {
+                queue::raise(task, sequence);
             }
             memory.set_outcome(self.index, lane, sequence, done);
+            if queue {
+                queue::let_go(task, sequence, memory.me(), done == Done::Processed);
+            }
         }
         if let Some(claim) = claim {
             lane::give_back(memory.claim(self.index, claim));
@@ -107,6 +129,30 @@ impl Reader {
         if queue {
             memory.messages().notify();
         }
+    }
+}
+
+impl Reader {
+    /// Whether there is something to receive, as far as the receiver says how far it is.
+    fn has_message(&self, probe: bool) -> bool {
+        let memory = &self.memory;
+        let queue = memory.geometry().policy == Policy::Queue;
+        memory.geometry().lanes_of(self.index).any(|lane| {
+            let last = memory.last(lane);
+            let cursor = memory.cursor(self.index, lane).load(Ordering::Relaxed);
+            if !queue {
+                return last >= cursor;
+            }
+            (cursor.max(memory.oldest(last))..=last).any(|sequence| {
+                let task = Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed));
+                task.to_take(sequence, |by| probe && memory.attachment().is_dead(by)).is_some()
+            })
+        })
+    }
+
+    /// Whether a receive would not wait: there is something, or nothing will ever come, or it fails.
+    pub(super) fn is_ready(&self, probe: bool) -> bool {
+        self.has_message(probe) || self.ending(probe).is_some() || self.memory.attachment().check().is_err()
     }
 }
 
@@ -149,12 +195,15 @@ impl Progress {
     }
 
     /// Messages were overwritten: goes on in the middle of what is kept, to have some time before the next ones are; where
-    /// nothing may be lost, at its start: only what was let go before this receiver came was overwritten.
-    fn fall_behind(&mut self, reader: &Reader, newest: u64) {
-        let newest = newest.max(reader.memory.head(self.lane));
-        let geometry = reader.memory.geometry();
-        let kept = if geometry.policy == Policy::Newest { geometry.slots / 2 } else { geometry.slots - 1 };
-        let next = newest.saturating_sub(kept).max(self.cursor + 1);
+    /// nothing may be lost, with the oldest, because none is overwritten any more that this receiver has not let go of.
+    fn fall_behind(&mut self, reader: &Reader) {
+        // What is in an entry is not believed: a number from there could be the last that can be counted.
+        let head = reader.memory.head(self.lane);
+        let next = match reader.memory.geometry().policy {
+            Policy::Newest => head.saturating_sub(reader.memory.geometry().slots / 2),
+            _ => reader.memory.oldest(head),
+        };
+        let next = next.max(self.cursor + 1);
         // What is older than this receiver it has not missed.
         let missed = next.saturating_sub(self.cursor.max(self.joined + 1));
         self.pass_over(reader, next);
@@ -164,44 +213,51 @@ impl Progress {
     }
 
     /// Receives the next message, if everybody gets all.
-    fn take_next<T: Shareable + ?Sized>(
-        &mut self,
-        reader: &Arc<Reader>,
-        reserved: bool,
-    ) -> Result<Option<Message<T>>, RecvError> {
+    fn take_next<T: Shareable + ?Sized>(&mut self, reader: &Arc<Reader>) -> Result<Option<Message<T>>, RecvError> {
         let (memory, lane) = (&reader.memory, self.lane);
         for _ in 0..TRIES {
             let sequence = self.cursor;
             let entry = memory.entry(lane, sequence);
             match entry.look(sequence) {
-                Seen::There => {}
-                Seen::Later(later) => {
-                    self.fall_behind(reader, later);
-                    continue;
+                Seen::There => {
+                    if let Some(message) = self.take(reader, sequence, false)? {
+                        return Ok(Some(message));
+                    }
                 }
+                Seen::Later => self.fall_behind(reader),
                 // Empty, although it was sent: it is being overwritten.
                 Seen::NotThere if memory.head(lane) >= sequence && entry.look(sequence) == Seen::NotThere => {
-                    self.fall_behind(reader, sequence);
-                    continue;
+                    self.fall_behind(reader);
                 }
                 Seen::NotThere => return Ok(None),
             }
-            let Some(content) = entry.content(sequence) else { continue };
-            let found = Found { lane, sequence, content, missed: self.missed, deliveries: None };
-            let message = match Message::hold(reader, &found, reserved) {
-                Ok(None) => continue,
-                Err(RecvError::Corrupt { .. }) if entry.look(sequence) != Seen::There => continue,
-                Err(error @ RecvError::Corrupt { .. }) => {
-                    self.pass_over(reader, sequence + 1);
-                    return Err(error);
-                }
-                result => result?,
-            };
-            self.missed = 0;
-            self.advance(reader, sequence + 1);
-            return Ok(message);
         }
         Ok(None)
+    }
+
+    /// Receives message `sequence`, which was seen in its entry, and passes over those before it; `None` if it was
+    /// overwritten meanwhile. If it cannot be held, nothing is passed over.
+    fn take<T: Shareable + ?Sized>(
+        &mut self,
+        reader: &Arc<Reader>,
+        sequence: u64,
+        reserved: bool,
+    ) -> Result<Option<Message<T>>, RecvError> {
+        let Some(content) = reader.memory.entry(self.lane, sequence).content(sequence) else { return Ok(None) };
+        let found = Found { lane: self.lane, sequence, content, missed: self.missed, deliveries: None };
+        match Message::hold(reader, &found, reserved) {
+            Err(error @ RecvError::Corrupt { .. }) => {
+                self.pass_over(reader, sequence + 1);
+                Err(error)
+            }
+            Ok(Some(message)) => {
+                self.pass_over(reader, sequence);
+                self.missed = 0;
+                self.advance(reader, sequence + 1);
+                Ok(Some(message))
+            }
+            not_held => not_held,
+        }
     }
 
     /// Receives a message, if they are shared out.
@@ -226,13 +282,13 @@ impl Progress {
                 continue;
             }
             all_done = false;
-            if !reader.has_claim() {
-                match task {
-                    Task::Available { .. } => drop(reader.take_claim(false)?),
-                    _ => continue,
-                }
-            }
             let is_dead = |owner| probe && memory.attachment().is_dead(owner);
+            if task.to_take(sequence, is_dead).is_none() {
+                continue;
+            }
+            if !reader.has_claim() {
+                return Err(reader.no_claim(false));
+            }
             if let Some(deliveries) = queue::take(word, sequence, memory.me(), is_dead) {
                 return self.hold_shared(reader, sequence, deliveries).map(Some);
             }
@@ -250,11 +306,16 @@ impl Progress {
         let (memory, lane) = (&reader.memory, self.lane);
         let entry = memory.entry(lane, sequence);
         // The place may have gone on to a later message before it was taken: what is there now stays.
-        let sequence = entry.sequence();
+        let there = entry.sequence();
+        let is_of_this_place = memory.geometry().position(there) == memory.geometry().position(sequence);
+        let sequence = if is_of_this_place { there } else { sequence };
+        let found = entry.content(sequence).map(|content| {
+            let deliveries = Some(deliveries);
+            Found { lane, sequence, content, missed: 0, deliveries }
+        });
+        let held = found.map_or(Ok(None), |found| Message::hold(reader, &found, false));
         let corrupt = || RecvError::Corrupt { channel: memory.attachment().name(), lane, sequence };
-        let content = entry.content(sequence).ok_or_else(corrupt)?;
-        let found = Found { lane, sequence, content, missed: 0, deliveries: Some(deliveries) };
-        let held = Message::hold(reader, &found, false).and_then(|message| message.ok_or_else(corrupt));
+        let held = held.and_then(|message| message.ok_or_else(corrupt));
         if held.is_err() {
             // Nobody can make anything of it.
             reader.let_go(lane, sequence, Done::Processed, None);
@@ -315,11 +376,21 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     }
 
     fn start(object: Object) -> Result<Self, Error> {
-        let (reader, starts) = Reader::new(Memory::new(checked::<T>(object)?)?)?;
-        let lanes = starts.into_iter().enumerate();
-        let lanes =
-            lanes.map(|(lane, Start { cursor, joined })| Progress { lane, cursor, joined, missed: 0 }).collect();
-        Ok(Self { reader: Arc::new(reader), lanes, turn: 0, probed: Instant::now(), message: PhantomData })
+        let memory = Arc::new(Memory::new(checked::<T>(object)?)?);
+        let index = memory.take_place("receivers", memory.receivers())?;
+        Ok(Self::at(memory, index))
+    }
+
+    /// Receives in a place that was taken.
+    pub(super) fn at(memory: Arc<Memory>, index: usize) -> Self {
+        let (reader, starts) = Reader::new(memory, index);
+        let progress = |Start { lane, cursor, joined }| Progress { lane, cursor, joined, missed: 0 };
+        let lanes = starts.into_iter().map(progress).collect();
+        Self { reader: Arc::new(reader), lanes, turn: 0, probed: Instant::now(), message: PhantomData }
+    }
+
+    pub(super) fn reader(&self) -> &Arc<Reader> {
+        &self.reader
     }
 
     fn memory(&self) -> &Memory {
@@ -334,6 +405,12 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.memory().attachment().object().name
+    }
+
+    /// A random number that no other object has or had: a channel that was created again has another.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        self.memory().attachment().object().header.id
     }
 
     /// Receives the next message: spins for some microseconds, then sleeps until one is sent. A sender's death wakes it
@@ -397,34 +474,32 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     ///
     /// As [`recv`](Self::recv).
     pub fn latest(&mut self) -> Result<Option<Message<T>>, RecvError> {
+        self.memory().attachment().check()?;
         if self.memory().geometry().policy == Policy::Queue {
             return self.try_recv();
         }
         for _ in 0..TRIES {
-            let Some(lane) = self.newest_lane() else { break };
-            for progress in &mut self.lanes {
-                let last = self.reader.memory.last(progress.lane);
-                progress.pass_over(&self.reader, if progress.lane == lane { last } else { last + 1 });
-            }
-            if let Some(message) = self.lanes[lane].take_next(&self.reader, true)? {
+            let Some((newest, sequence)) = self.newest() else { break };
+            if let Some(message) = self.lanes[newest].take(&self.reader, sequence, true)? {
+                for progress in self.lanes.iter_mut().filter(|progress| progress.lane != newest) {
+                    progress.pass_over(&self.reader, self.reader.memory.last(progress.lane) + 1);
+                }
                 return Ok(Some(message));
             }
         }
         self.try_recv()
     }
 
-    /// The lane with the message that was sent last, of those that have any to receive.
-    fn newest_lane(&self) -> Option<usize> {
+    /// The message that was sent last, of those that this receiver has not received, and its lane.
+    fn newest(&self) -> Option<(usize, u64)> {
         let memory = self.memory();
-        let stamp = |lane: &usize| {
-            let last = memory.last(*lane);
-            (last >= self.lanes[*lane].cursor).then(|| memory.entry(*lane, last).content(last)).flatten()
+        let last = |lane| {
+            let last = memory.last(lane);
+            let entry = memory.entry(lane, last);
+            let is_new = last >= self.lanes[lane].cursor && entry.look(last) == Seen::There;
+            is_new.then(|| Some((lane, last, entry.content(last)?.stamp))).flatten()
         };
-        memory
-            .lanes()
-            .filter_map(|lane| Some((lane, stamp(&lane)?.stamp)))
-            .max_by_key(|(_, stamp)| *stamp)
-            .map(|(lane, _)| lane)
+        memory.lanes().filter_map(last).max_by_key(|(.., stamp)| *stamp).map(|(lane, last, _)| (lane, last))
     }
 
     /// Waits until there is something to receive, at most for `timeout` (for ever if `None`), and receives nothing.
@@ -433,11 +508,17 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     ///
     /// As [`recv_timeout`](Self::recv_timeout).
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<(), RecvError> {
-        self.wait_until(timeout, |this, probe| this.is_ready(probe).then_some(Ok(())))
+        self.memory().attachment().check()?;
+        self.spin(timeout);
+        self.sleep_until(timeout, |this, probe| this.reader.has_message(probe).then_some(Ok(())))
     }
 
     /// Goes back to the oldest message that is kept, in every lane: for who came late. In a queue it does nothing.
     pub fn rewind(&mut self) {
+        // In a forked child the place is its parent's.
+        if self.memory().attachment().is_forked() {
+            return;
+        }
         for lane in 0..self.lanes.len() {
             let oldest = self.memory().oldest(self.memory().last(lane));
             let progress = &mut self.lanes[lane];
@@ -454,7 +535,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     pub fn wait_for_sender(&self, timeout: Option<Duration>) -> Result<(), RecvError> {
         let memory = self.memory();
         let start = Slices::new(timeout);
-        let there = |_| memory.ending(true).is_none().then_some(());
+        let there = |_| self.reader.ending(true).is_none().then_some(());
         let found = memory.wait(Event::Messages, timeout, there)?;
         found.ok_or_else(|| RecvError::TimedOut {
             channel: self.channel(),
@@ -466,7 +547,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     /// Who sends.
     #[must_use]
     pub fn senders(&self) -> Vec<SenderInfo> {
-        self.memory().sender_infos()
+        self.memory().sender_infos(self.memory().geometry().lanes_of(self.reader.index))
     }
 
     /// Who receives, this receiver included.
@@ -481,22 +562,47 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         if let Some(message) = self.poll(false)? {
             return Ok(message);
         }
-        self.wait_until(timeout, |this, probe| this.poll(probe).transpose())
+        if self.spin(timeout)
+            && let Some(message) = self.poll(false)?
+        {
+            return Ok(message);
+        }
+        self.sleep_until(timeout, |this, probe| this.poll(probe).transpose())
     }
 
-    /// Waits until `look` finds something or nobody sends any more.
-    fn wait_until<R>(
+    /// Spins until it is worth while to look for a message; false if that took too long.
+    fn spin(&self, timeout: Option<Duration>) -> bool {
+        timeout != Some(Duration::ZERO) && sync::spin(|| self.glance().then_some(())).is_some()
+    }
+
+    /// Sleeps until `look` finds something or nobody sends any more.
+    fn sleep_until<R>(
         &mut self,
         timeout: Option<Duration>,
         mut look: impl FnMut(&mut Self, bool) -> Option<Result<R, RecvError>>,
     ) -> Result<R, RecvError> {
         let reader = Arc::clone(&self.reader);
         let start = Slices::new(timeout);
-        let found = reader.memory.wait(Event::Messages, timeout, |probe| self.look(probe, &mut look))?;
+        // It stays here, instead of being handed from call to call: it may be a message, with its bytes.
+        let mut found = None;
+        reader.memory.sleep(Event::Messages, timeout, |probe| {
+            found = self.look(probe, &mut look);
+            found.is_some().then_some(())
+        })?;
         found.unwrap_or_else(|| {
             let senders = self.senders().into_iter().filter_map(|info| info.who).collect();
             Err(RecvError::TimedOut { channel: self.channel(), waited: start.waited(), senders })
         })
+    }
+
+    /// Whether it is worth while to look for a message. It reads no more than it must: what a receiver has read, the sender
+    /// has to get back before it can write there.
+    fn glance(&self) -> bool {
+        let memory = self.memory();
+        if memory.geometry().policy == Policy::Queue {
+            return self.reader.has_message(false);
+        }
+        self.lanes.iter().any(|progress| memory.entry(progress.lane, progress.cursor).sequence() >= progress.cursor)
     }
 
     /// What `look` finds, or that nothing can come any more; with `probe` it is looked who has died, too.
@@ -508,9 +614,13 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         if let Some(found) = look(self, probe) {
             return Some(found);
         }
-        let ending = self.memory().ending(probe)?;
-        // What was sent before the end is to be seen by now.
-        look(self, probe).or_else(|| self.is_finished().then(|| Err(self.ended(ending))))
+        let ending = self.reader.ending(probe)?;
+        // What was sent before the end is to be seen by now. Asked once more: a sender may have come into a lane that was
+        // looked at before another one left its own.
+        look(self, probe).or_else(|| {
+            let ended = self.is_finished() && self.reader.ending(probe).is_some();
+            ended.then(|| Err(self.ended(ending)))
+        })
     }
 
     fn ended(&self, ending: Ending) -> RecvError {
@@ -529,32 +639,11 @@ impl<T: Shareable + ?Sized> Receiver<T> {
                 let last = memory.last(lane);
                 (memory.oldest(last)..=last).all(|sequence| {
                     match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
-                        Task::Done { .. } => true,
                         Task::Taken { by, .. } => by == memory.me(),
-                        // A sender died that was about to send a later one.
-                        Task::Available { number, .. } => number != queue::number(sequence),
+                        task => task.is_over(sequence),
                     }
                 })
             })
-    }
-
-    fn is_ready(&self, probe: bool) -> bool {
-        let memory = self.memory();
-        let queue = memory.geometry().policy == Policy::Queue;
-        memory.lanes().any(|lane| {
-            let cursor = self.lanes[lane].cursor;
-            if !queue {
-                return memory.last(lane) >= cursor;
-            }
-            let last = memory.last(lane);
-            (cursor.max(memory.oldest(last))..=last).any(|sequence| {
-                match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
-                    Task::Available { number, .. } => number == queue::number(sequence),
-                    Task::Taken { by, .. } => probe && memory.attachment().is_dead(by),
-                    Task::Done { .. } => false,
-                }
-            })
-        })
     }
 
     /// Receives a message that is there; the lanes take turns.
@@ -562,12 +651,16 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         let count = self.lanes.len();
         let queue = self.memory().geometry().policy == Policy::Queue;
         for offset in 0..count {
-            let lane = (self.turn + offset) % count;
+            let lane = self.turn + offset;
+            let lane = if lane < count { lane } else { lane - count };
             let (progress, reader) = (&mut self.lanes[lane], &self.reader);
-            let message = if queue { progress.take_shared(reader, probe) } else { progress.take_next(reader, false) };
-            if let Some(message) = message? {
-                self.turn = (lane + 1) % count;
-                return Ok(Some(message));
+            let message = if queue { progress.take_shared(reader, probe) } else { progress.take_next(reader) };
+            if let Ok(Some(message)) = &message {
+                self.reader.note_latency(message);
+                self.turn = if lane + 1 < count { lane + 1 } else { 0 };
+            }
+            if !matches!(message, Ok(None)) {
+                return message;
             }
         }
         Ok(None)

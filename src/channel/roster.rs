@@ -7,24 +7,30 @@ use super::Policy;
 use super::lane::Seen;
 use super::memory::Memory;
 use super::queue::raise;
+use super::wait::Event;
 use crate::error::{Error, Who};
 use crate::owner::OwnerId;
 use crate::prim::{self, AtomicU64, Ordering};
+use std::ops::Range;
+use std::time::Duration;
 
 /// In a receiver's word: it receives, so senders wait for it. Without it, it is about to come, or has closed and still
 /// holds messages.
-const RECEIVES: u64 = 1 << 31;
+pub(super) const RECEIVES: u64 = 1 << 31;
+/// How long a free place is looked for: somebody dead seems to live while a newcomer takes its slot of the table.
+const LOOK: Duration = Duration::from_millis(50);
 /// In a sender's word: it has closed; messages it had begun may still come.
-const CLOSED: u64 = 1 << 31;
+pub(super) const CLOSED: u64 = 1 << 31;
 
-/// What a receiver did with a message: the lowest two bits of an outcome, the rest is the message's number.
+/// What a receiver did with a message: the lowest two bits of an outcome, the rest is the message's number. If it has had
+/// the message several times (see `rewind`), the most that it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Done {
     /// It was not there yet when the message was sent.
     Absent = 0,
-    Processed = 1,
+    Skipped = 1,
     GaveBack = 2,
-    Skipped = 3,
+    Processed = 3,
 }
 
 /// A sender of a channel, as [`Sender::senders`](crate::Sender::senders) lists it.
@@ -51,11 +57,19 @@ pub struct ReceiverInfo {
     pub missed: u64,
     /// The buffers it holds.
     pub claims: usize,
+    /// How long one of the last 16 messages took from being sent to being received, if it has received any.
+    pub latency: Option<Duration>,
+}
+
+/// What the word for the latency says.
+pub(super) fn latency_of(word: u64) -> Option<Duration> {
+    (word != 0).then(|| Duration::from_nanos(word))
 }
 
 /// Where a receiver starts in a lane.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Start {
+    pub(super) lane: usize,
     /// The first message it is to receive.
     pub(super) cursor: u64,
     /// The last message that was sent before it came: what it does not see up to here, it has not missed.
@@ -81,11 +95,19 @@ impl Memory {
     /// Puts this process into a word that names nobody, or somebody dead.
     fn occupy(&self, word: &AtomicU64) -> bool {
         // ORDERING: Acquire pairs with the Release by which that one came into the word: it is in the table too.
-        let seen = word.load(Ordering::Acquire);
-        let owner = OwnerId::in_word(seen);
-        // ORDERING: Acquire pairs with the Release by which the predecessor left; Release as for the load.
-        (owner.is_nobody() || self.attachment().is_dead(owner))
-            && word.compare_exchange(seen, self.me().word(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        let mut seen = word.load(Ordering::Acquire);
+        loop {
+            let owner = OwnerId::in_word(seen);
+            if !owner.is_nobody() && !self.attachment().is_dead(owner) {
+                return false;
+            }
+            // ORDERING: Acquire pairs with the Release by which the predecessor left; Release as for the load.
+            match word.compare_exchange(seen, self.me().word(), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                // Somebody came, or a dead one was taken out: the place may still be free.
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// Takes this process out of a word, if it is in it.
@@ -110,8 +132,41 @@ impl Memory {
 
     /// Becomes the sender of a lane that has none.
     pub(super) fn take_lane(&self) -> Result<usize, Error> {
-        let free = self.lanes().find(|lane| self.occupy(self.sender(*lane)));
-        free.ok_or_else(|| self.no_room("senders", self.lanes().map(|lane| self.sender(lane))))
+        let free = || self.lanes().find(|lane| self.occupy(self.sender(*lane)));
+        self.find(Event::Messages, free).ok_or_else(|| self.no_lane("senders", self.lanes()))
+    }
+
+    /// Becomes a client of a service: takes its lane for requests and its place for answers.
+    pub(super) fn take_client(&self) -> Result<usize, Error> {
+        let lanes = self.geometry().request_lanes();
+        let take = |client: &usize| {
+            if !self.occupy(self.sender(*client)) {
+                return false;
+            }
+            let taken = self.occupy(self.receiver(*client + 1));
+            if !taken {
+                // Whoever had the lane still holds answers.
+                self.leave(self.sender(*client));
+            }
+            taken
+        };
+        self.find(Event::Released, || lanes.clone().find(take)).ok_or_else(|| self.no_lane("clients", lanes))
+    }
+
+    /// Becomes the sender of a lane for answers; whoever had it goes or is dead.
+    pub(super) fn take_answer_lane(&self, lane: usize) -> Result<usize, Error> {
+        let free = || self.occupy(self.sender(lane)).then_some(lane);
+        self.find(Event::Messages, free).ok_or_else(|| self.no_lane("servers", lane..lane + 1))
+    }
+
+    /// Looks for something free for a moment.
+    fn find<R>(&self, on: Event, look: impl Fn() -> Option<R>) -> Option<R> {
+        self.wait(on, Some(LOOK), |_| look()).ok().flatten()
+    }
+
+    /// The error for lanes that all have a sender.
+    fn no_lane(&self, of: &'static str, lanes: Range<usize>) -> Error {
+        self.no_room(of, lanes.map(|lane| self.sender(lane)))
     }
 
     fn no_room<'a>(&self, of: &'static str, words: impl ExactSizeIterator<Item = &'a AtomicU64>) -> Error {
@@ -134,10 +189,11 @@ impl Memory {
         self.messages().notify();
     }
 
-    /// How it ended, if nobody sends any more. Whoever has not closed counts as alive unless that is to be `proved`.
-    pub(super) fn ending(&self, proved: bool) -> Option<Ending> {
+    /// How it ended, if nobody sends in these lanes any more. Whoever has not closed counts as alive unless that is to be
+    /// `proved`.
+    pub(super) fn ending(&self, lanes: Range<usize>, proved: bool) -> Option<Ending> {
         let mut ending = Ending::Closed;
-        for lane in self.lanes() {
+        for lane in lanes {
             // ORDERING: Acquire pairs with the Release of `close_lane` and `leave_lane`: the last messages are seen.
             let word = self.sender(lane).load(Ordering::Acquire);
             let owner = OwnerId::in_word(word);
@@ -161,7 +217,7 @@ impl Memory {
 
     /// The first message that a window can still hold.
     pub(super) fn oldest(&self, last: u64) -> u64 {
-        (last + 1).saturating_sub(self.geometry().slots).max(1)
+        self.geometry().oldest(last)
     }
 
     /// The first message of a lane that nobody has processed.
@@ -171,23 +227,28 @@ impl Memory {
         (self.oldest(last)..=last).find(|sequence| !processed(sequence)).unwrap_or(last + 1)
     }
 
-    /// Becomes a receiver. In every lane it is to see all that nobody has processed yet, if nothing may be lost, and else
-    /// what comes from now on.
-    pub(super) fn attach_receiver(&self) -> Result<(usize, Vec<Start>), Error> {
-        let index = self.receivers().find(|index| self.occupy(self.receiver(*index)));
-        let index =
-            index.ok_or_else(|| self.no_room("receivers", self.receivers().map(|index| self.receiver(index))))?;
+    /// Takes the place of a receiver, of these.
+    pub(super) fn take_place(&self, of: &'static str, places: Range<usize>) -> Result<usize, Error> {
+        let free = || places.clone().find(|index| self.occupy(self.receiver(*index)));
+        self.find(Event::Released, free).ok_or_else(|| self.no_room(of, places.map(|index| self.receiver(index))))
+    }
+
+    /// Begins to receive, in a place that was taken. In every lane of its own it is to see all that nobody has processed
+    /// yet, if nothing may be lost, and else what comes from now on.
+    pub(super) fn attach_receiver(&self, index: usize) -> Vec<Start> {
         self.clear_claims(index);
         self.missed(index).store(0, Ordering::Relaxed);
-        let cursors: Vec<u64> = self.lanes().map(|lane| self.set_start(index, lane)).collect();
+        self.latency(index).store(0, Ordering::Relaxed);
+        let lanes = self.geometry().lanes_of(index);
+        let cursors: Vec<u64> = lanes.clone().map(|lane| self.set_start(index, lane)).collect();
         // ORDERING: Release pairs with the Acquire in `is_let_go`: who waits for this receiver sees where it starts.
         self.receiver(index).store(self.me().word() | RECEIVES, Ordering::Release);
-        // ORDERING: pairs with the fence in `notify`, which follows every message, and with the one in `has_room`: a message
-        // that is not seen below was sent by somebody who sees this receiver before it overwrites that message.
+        // ORDERING: pairs with the fence in `has_room`: a message that is not seen below was sent by somebody who sees this
+        // receiver before it overwrites that message.
         prim::fence(Ordering::SeqCst);
         self.released().notify();
-        let starts = cursors.into_iter().zip(self.lanes());
-        Ok((index, starts.map(|(cursor, lane)| Start { cursor, joined: self.last(lane) }).collect()))
+        let starts = cursors.into_iter().zip(lanes);
+        starts.map(|(cursor, lane)| Start { lane, cursor, joined: self.last(lane) }).collect()
     }
 
     fn set_start(&self, index: usize, lane: usize) -> u64 {
@@ -195,6 +256,8 @@ impl Memory {
             Policy::Newest => self.last(lane) + 1,
             Policy::Lossless => self.first_unprocessed(lane),
             Policy::Queue => self.oldest(self.last(lane)),
+            Policy::Service if index == 0 => self.first_unprocessed(lane),
+            Policy::Service => self.forget_answers(lane),
         };
         self.cursor(index, lane).store(cursor, Ordering::Relaxed);
         let slots = self.geometry().slots;
@@ -203,6 +266,13 @@ impl Memory {
             self.outcome(index, lane, next).store(outcome_of(before, Done::Absent), Ordering::Relaxed);
         }
         cursor
+    }
+
+    /// Lets go of the answers to a client that is gone, for the next one to get its own.
+    fn forget_answers(&self, lane: usize) -> u64 {
+        let last = self.last(lane);
+        (self.oldest(last)..=last).for_each(|sequence| raise(self.task(lane, sequence), sequence));
+        last + 1
     }
 
     fn clear_claims(&self, index: usize) {
@@ -227,37 +297,43 @@ impl Memory {
         self.released().notify();
     }
 
-    /// Takes receivers out that are dead, and counts those that receive.
-    pub(super) fn sweep(&self) -> Present {
+    /// Says of those in these places who receive and are dead that they do not any more, and counts the others. What they
+    /// claimed stays claimed until somebody else has the place: there are buffers enough, and so the place itself is never
+    /// occupied here.
+    pub(super) fn sweep(&self, places: Range<usize>) -> Present {
         let mut present = Present { living: 0, died: None };
-        for index in self.receivers() {
-            let word = self.receiver(index);
-            // ORDERING: as in `occupy`.
-            let seen = word.load(Ordering::Acquire);
-            let owner = OwnerId::in_word(seen);
+        for index in places {
+            let owner = self.receives(index);
             if owner.is_nobody() {
                 continue;
             }
             if !self.attachment().is_dead(owner) {
-                present.living += usize::from(seen & RECEIVES != 0);
+                present.living += 1;
                 continue;
             }
             present.died = self.who(owner).or(present.died);
-            if self.occupy(word) {
-                self.clear_claims(index);
-                self.leave(word);
-            }
+            let (receives, dead) = (owner.word() | RECEIVES, owner.word());
+            // It fails if somebody else has done it, or has the place by now. Nothing is published by it.
+            let _ = self.receiver(index).compare_exchange(receives, dead, Ordering::Relaxed, Ordering::Relaxed);
         }
         present
     }
 
-    /// Who receives in each place, dead or alive; `NOBODY` where nobody does.
-    pub(super) fn who_receives(&self) -> impl Iterator<Item = OwnerId> + '_ {
-        self.receivers().map(|index| {
-            // ORDERING: Acquire pairs with the Release in `attach_receiver`.
-            let word = self.receiver(index).load(Ordering::Acquire);
-            if word & RECEIVES != 0 { OwnerId::in_word(word) } else { OwnerId::NOBODY }
-        })
+    /// How many receive in these places, dead or alive.
+    pub(super) fn count_receivers(&self, places: Range<usize>) -> usize {
+        places.filter(|index| !self.receives(*index).is_nobody()).count()
+    }
+
+    /// Who receives from a lane in each place, dead or alive; `NOBODY` where nobody does.
+    pub(super) fn who_receives(&self, lane: usize) -> impl Iterator<Item = OwnerId> + '_ {
+        let readers = self.geometry().readers(lane);
+        self.receivers().map(move |index| if readers.contains(&index) { self.receives(index) } else { OwnerId::NOBODY })
+    }
+
+    fn receives(&self, index: usize) -> OwnerId {
+        // ORDERING: Acquire pairs with the Release in `attach_receiver`.
+        let word = self.receiver(index).load(Ordering::Acquire);
+        if word & RECEIVES != 0 { OwnerId::in_word(word) } else { OwnerId::NOBODY }
     }
 
     /// Who is in place `index`.
@@ -266,23 +342,26 @@ impl Memory {
         OwnerId::in_word(self.receiver(index).load(Ordering::Acquire))
     }
 
-    /// Whether everybody who waits for a message has let go of it, and somebody has processed it.
+    /// Whether everybody who waits for a message has let go of it, and somebody has processed it, or does not want it and
+    /// still receives.
     pub(super) fn is_let_go(&self, lane: usize, sequence: u64) -> bool {
         // ORDERING: Acquire pairs with the Release in `raise`.
-        if self.task(lane, sequence).load(Ordering::Acquire) < sequence {
-            return false;
+        let mut released = self.task(lane, sequence).load(Ordering::Acquire) >= sequence;
+        for index in self.geometry().readers(lane).filter(|index| !self.receives(*index).is_nobody()) {
+            let (last, done) = self.outcome_of(index, lane, sequence);
+            if last < sequence {
+                return false;
+            }
+            released |= last == sequence && done == Done::Skipped;
         }
-        let waits = |(index, owner): (usize, OwnerId)| {
-            !owner.is_nobody() && self.outcome_of(index, lane, sequence).0 < sequence
-        };
-        !self.who_receives().enumerate().any(waits)
+        released
     }
 
     /// The last message at a place of a window that a receiver has let go of, and what it did with it.
     pub(super) fn outcome_of(&self, index: usize, lane: usize, sequence: u64) -> (u64, Done) {
         // ORDERING: Acquire pairs with the Release in `raise`, and with that of `attach_receiver`.
         let word = self.outcome(index, lane, sequence).load(Ordering::Acquire);
-        let done = [Done::Absent, Done::Processed, Done::GaveBack, Done::Skipped][(word & 3) as usize];
+        let done = [Done::Absent, Done::Skipped, Done::GaveBack, Done::Processed][(word & 3) as usize];
         (word >> 2, done)
     }
 
@@ -295,7 +374,7 @@ impl Memory {
     pub(super) fn slowest(&self, lane: usize, sequence: u64) -> Option<ReceiverInfo> {
         let waits = |index: &usize| self.outcome_of(*index, lane, sequence).0 < sequence;
         let receives = |index: &usize| self.receiver(*index).load(Ordering::Relaxed) & RECEIVES != 0;
-        let waiting = self.receivers().filter(|index| receives(index) && waits(index));
+        let waiting = self.geometry().readers(lane).filter(|index| receives(index) && waits(index));
         waiting.filter_map(|index| self.receiver_info(index)).max_by_key(|info| info.lag)
     }
 
@@ -306,8 +385,9 @@ impl Memory {
         let claims = 0..self.geometry().claims;
         Some(ReceiverInfo {
             who: self.who(owner),
-            lag: if queue { 0 } else { self.lanes().map(lag).fold(0, u64::saturating_add) },
+            lag: if queue { 0 } else { self.geometry().lanes_of(index).map(lag).fold(0, u64::saturating_add) },
             missed: self.missed(index).load(Ordering::Relaxed),
+            latency: latency_of(self.latency(index).load(Ordering::Relaxed)),
             claims: claims.filter(|claim| self.claim(index, *claim).load(Ordering::Relaxed) != 0).count(),
         })
     }
@@ -316,17 +396,17 @@ impl Memory {
         self.receivers().filter_map(|index| self.receiver_info(index)).collect()
     }
 
-    pub(super) fn sender_infos(&self) -> Vec<SenderInfo> {
+    pub(super) fn sender_infos(&self, lanes: Range<usize>) -> Vec<SenderInfo> {
         let info = |lane| {
             let word = self.sender(lane);
             let owner = self.living(word).filter(|_| word.load(Ordering::Relaxed) & CLOSED == 0)?;
             let who = self.who(owner);
             Some(SenderInfo { who, lane, sent: self.last(lane) })
         };
-        self.lanes().filter_map(info).collect()
+        lanes.filter_map(info).collect()
     }
 }
 
-fn outcome_of(sequence: u64, done: Done) -> u64 {
+pub(super) fn outcome_of(sequence: u64, done: Done) -> u64 {
     sequence << 2 | done as u64
 }

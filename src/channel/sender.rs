@@ -12,7 +12,7 @@ use crate::object::{Name, Object, Origin, ToName};
 use crate::region::{header_of, open_or_create};
 use crate::segment::Shareable;
 use crate::sync::Slices;
-use crate::sys::Access;
+use crate::sys::{self, Access};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, MutexGuard};
@@ -64,7 +64,7 @@ impl<T: Shareable + ?Sized> Sender<T> {
         let header = header_of(total, 0, geometry.describe::<T>());
         let sum = |error| match error {
             Error::NoSpace { name, need, available, place, fix } => {
-                let (lanes, buffers, stride) = (geometry.senders, geometry.buffers(), geometry.stride);
+                let (lanes, buffers, stride) = (geometry.senders, geometry.buffers(), geometry.shape(0).stride);
                 let fix = format!("ask for less than {lanes} x {buffers} buffers of {stride} bytes, or {fix}");
                 Error::NoSpace { name, need, available, place, fix }
             }
@@ -101,7 +101,9 @@ impl<T: Shareable + ?Sized> Sender<T> {
 
     fn start(object: Object) -> Result<Self, Error> {
         let origin = object.origin;
-        let writer = Writer::new(Memory::new(checked::<T>(object)?)?)?;
+        let memory = Arc::new(Memory::new(checked::<T>(object)?)?);
+        let lane = memory.take_lane()?;
+        let writer = Writer::new(memory, lane)?;
         Ok(Self { writer: Arc::new(writer), origin, message: PhantomData })
     }
 
@@ -111,16 +113,32 @@ impl<T: Shareable + ?Sized> Sender<T> {
         &self.memory().attachment().object().name
     }
 
+    /// A random number that no other object has or had: a channel that was created again has another.
+    #[must_use]
+    pub fn id(&self) -> u128 {
+        self.memory().attachment().object().header.id
+    }
+
     /// Whether this process created the channel, took it over, or opened it.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
+    /// Takes the channel's name away, if it still has it, as [`remove`](crate::remove()) does: who receives gets what was
+    /// sent, and nobody else can come. A name that leads to another object by now stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] or [`Error::Os`] if the directory cannot be changed.
+    pub fn remove_name(&self) -> Result<(), Error> {
+        self.memory().attachment().object().remove_name()
+    }
+
     /// The longest message in bytes.
     #[must_use]
     pub fn max_message(&self) -> u64 {
-        self.memory().geometry().max_message
+        self.memory().geometry().shape(0).max_message
     }
 
     fn memory(&self) -> &Memory {
@@ -133,7 +151,8 @@ impl<T: Shareable + ?Sized> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`SendError::TooLarge`], and [`SendError::LoansInUse`] if as many messages are being filled as can be.
+    /// [`SendError::TooLarge`], [`SendError::LoansInUse`] if as many messages are being filled as can be, and
+    /// [`SendError::Unusable`].
     pub fn loan(&self, tail: T::Tail) -> Result<Loan<T>, SendError> {
         Loan::take(&self.writer, tail, false)
     }
@@ -173,7 +192,7 @@ impl<T: Shareable + ?Sized> Sender<T> {
     /// Who sends, this sender included.
     #[must_use]
     pub fn senders(&self) -> Vec<SenderInfo> {
-        self.memory().sender_infos()
+        self.memory().sender_infos(self.memory().lanes())
     }
 
     /// Waits until `count` receive, at most for `timeout` (for ever if `None`).
@@ -184,7 +203,11 @@ impl<T: Shareable + ?Sized> Sender<T> {
     pub fn wait_for_receivers(&self, count: usize, timeout: Option<Duration>) -> Result<(), SendError> {
         let memory = self.memory();
         let start = Slices::new(timeout);
-        let there = |_| (memory.sweep().living >= count).then_some(());
+        // Who has died is asked only if there seem to be enough.
+        let there = |_| {
+            let enough = memory.count_receivers(memory.receivers()) >= count;
+            (enough && memory.sweep(memory.receivers()).living >= count).then_some(())
+        };
         let found = memory.wait(Event::Released, timeout, there)?;
         found.ok_or_else(|| SendError::TooFew {
             channel: memory.attachment().name(),
@@ -313,16 +336,15 @@ impl<T: Shareable + ?Sized> Loan<T> {
         self.deliver(Some(Duration::ZERO))
     }
 
-    fn deliver(mut self, timeout: Option<Duration>) -> Result<Ticket, Unsent<T>> {
-        let writer = Arc::clone(self.writer());
-        let mut state = match writer.wait_for_room(timeout) {
-            Ok(state) => state,
-            Err(error) => return Err(Unsent::new(error, self)),
-        };
-        let sequence = self.commit(&mut state);
-        let sent = writer.announce(&mut state, sequence);
-        drop(state);
-        Ok(Ticket::new(writer, sent))
+    fn deliver(self, timeout: Option<Duration>) -> Result<Ticket, Unsent<T>> {
+        let sent = self.writer().wait_for_room(timeout).map(|mut state| {
+            let sequence = self.commit(&mut state, sys::now());
+            self.writer().announce(&mut state, sequence)
+        });
+        match sent {
+            Ok(sent) => Ok(Ticket::new(self.into_writer(), sent)),
+            Err(error) => Err(Unsent::new(error, self)),
+        }
     }
 
     /// Sends several messages in their order, of one sender or of several, and wakes receivers once for all for which there
@@ -337,28 +359,28 @@ impl<T: Shareable + ?Sized> Loan<T> {
             let writer = Arc::clone(loan.writer());
             let mut state = writer.wait_for_room(None)?;
             let (mut sent, mut sequence) = (0, 0);
-            let of_the_same = |loan: &&mut Self| Arc::ptr_eq(loan.writer(), &writer);
-            for loan in loans.iter_mut().take_while(of_the_same) {
+            let of_the_same = |loan: &&Self| Arc::ptr_eq(loan.writer(), &writer);
+            // One for all: they are sent together, and to ask the time takes as long as to send one.
+            let stamp = sys::now();
+            for loan in loans.iter().take_while(of_the_same) {
                 if sent > 0 && !writer.has_room(&mut state) {
                     break;
                 }
-                sequence = loan.commit(&mut state);
+                sequence = loan.commit(&mut state, stamp);
                 sent += 1;
             }
             let announced = writer.announce(&mut state, sequence);
             drop(state);
-            loans.drain(..sent);
+            loans.drain(..sent).for_each(|loan| drop(loan.into_writer()));
             ticket = Some(Ticket::new(writer, announced));
         }
         Ok(ticket)
     }
 
     /// Sends it in the lane it was borrowed from, where there is room.
-    fn commit(&mut self, state: &mut State) -> u64 {
-        let (content, small) = self.content();
-        let sequence = self.writer().commit(state, content, small);
-        self.set_sent();
-        sequence
+    fn commit(&self, state: &mut State, stamp: u64) -> u64 {
+        let (content, small) = self.content(stamp);
+        self.writer().commit(state, content, small)
     }
 }
 
@@ -384,21 +406,17 @@ impl Writer {
     ) -> Result<MutexGuard<'a, State>, SendError> {
         let memory = self.memory();
         let start = Slices::new(timeout);
-        // The dead hold nobody up.
-        let present = memory.sweep();
-        let mut had = present.living > 0;
-        let mut gone = (!had && present.died.is_some()).then_some(present.died);
+        let readers = memory.geometry().readers(self.lane());
+        let mut had = memory.count_receivers(readers.clone()) > 0;
         let found = memory.wait(Event::Released, timeout, |probe| {
-            let found = room().map(Ok).or_else(|| gone.take().map(Err));
-            if found.is_some() || !probe {
-                return found;
+            if !probe {
+                return room().map(Ok);
             }
-            let present = memory.sweep();
-            if present.living == 0 && (had || present.died.is_some()) {
-                return room().map(Ok).or(Some(Err(present.died)));
-            }
+            // The dead hold nobody up.
+            let present = memory.sweep(readers.clone());
+            let gone = present.living == 0 && (had || present.died.is_some());
             had = present.living > 0;
-            room().map(Ok)
+            room().map(Ok).or(gone.then_some(Err(present.died)))
         })?;
         match found {
             Some(Ok(state)) => Ok(state),

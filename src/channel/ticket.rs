@@ -1,7 +1,7 @@
 //! What has become of a message that was sent.
 
 use super::Policy;
-use super::queue::{self, Task};
+use super::queue::Task;
 use super::roster::Done;
 use super::wait::Event;
 use super::writer::{Sent, Writer};
@@ -58,6 +58,14 @@ impl Ticket {
         self.sent.sequence
     }
 
+    /// The same message, asked of those who receive now, or died at it: of the successors, when those it was sent to have
+    /// died.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        let receivers = self.writer.memory().who_receives(self.writer.lane()).collect();
+        Self { writer: Arc::clone(&self.writer), sent: Sent { sequence: self.sent.sequence, receivers } }
+    }
+
     /// Waits until everybody who received when the message was sent has processed it, given it back, passed it over or
     /// died, at most for `timeout` (for ever if `None`), and says who did what: nothing, if nobody received. In a queue it
     /// waits until somebody has processed it, also if nobody received yet, and names that one.
@@ -69,7 +77,7 @@ impl Ticket {
         let memory = self.writer.memory();
         if memory.geometry().policy == Policy::Queue {
             self.wait_processed(timeout)?;
-            return Ok(self.processor().into_iter().collect());
+            return Ok(vec![self.processor()]);
         }
         let mut waiting: Vec<(usize, OwnerId)> =
             self.sent.receivers.iter().copied().enumerate().filter(|(_, owner)| !owner.is_nobody()).collect();
@@ -96,13 +104,14 @@ impl Ticket {
     ///
     /// # Errors
     ///
-    /// [`TicketError::TimedOut`], with who receives, and [`TicketError::Unusable`].
+    /// [`TicketError::TimedOut`], with who receives, also as soon as it cannot be known any more, and
+    /// [`TicketError::Unusable`].
     pub fn wait_processed(&self, timeout: Option<Duration>) -> Result<(), TicketError> {
         let memory = self.writer.memory();
         let start = Slices::new(timeout);
-        match memory.wait(Event::Released, timeout, |_| self.is_processed().then_some(()))? {
-            Some(()) => Ok(()),
-            None => {
+        match memory.wait(Event::Released, timeout, |_| self.processed())? {
+            Some(true) => Ok(()),
+            _ => {
                 let who = memory.receiver_infos().into_iter().filter_map(|info| info.who);
                 Err(self.timed_out(start.waited(), who))
             }
@@ -114,23 +123,29 @@ impl Ticket {
         TicketError::TimedOut { channel, sequence: self.sent.sequence, waited, who: who.collect() }
     }
 
-    /// Whether anybody has processed the message.
+    /// Whether anybody has processed the message. Where nothing may be lost, one that is no longer kept counts as
+    /// processed; where the newest overwrite the oldest, as not.
     #[must_use]
     pub fn is_processed(&self) -> bool {
+        self.processed() == Some(true)
+    }
+
+    /// Whether anybody has processed the message; `None` while nobody has, but somebody still can.
+    fn processed(&self) -> Option<bool> {
         let (memory, lane, sequence) = (self.writer.memory(), self.writer.lane(), self.sent.sequence);
         // ORDERING: Acquire pairs with the Release by which a receiver lets go: what it did is seen.
         let word = memory.task(lane, sequence).load(prim::Ordering::Acquire);
-        if memory.geometry().policy != Policy::Queue {
-            return word >= sequence;
-        }
-        // Its place is used again only when it was processed.
-        let number = queue::number(sequence);
-        let is_here = memory.last(lane) < sequence + memory.geometry().slots;
-        match Task::from_word(word) {
-            Task::Done { .. } => true,
-            Task::Available { number: other, .. } => other != number,
-            Task::Taken { .. } => !is_here,
-        }
+        let processed = match memory.geometry().policy {
+            // It may have been overwritten before anybody had it.
+            Policy::Newest if word > sequence => return Some(false),
+            Policy::Newest | Policy::Lossless | Policy::Service => word >= sequence,
+            // Its place is used again only when it was processed.
+            Policy::Queue => match Task::from_word(word) {
+                Task::Taken { .. } => memory.last(lane) >= sequence + memory.geometry().slots,
+                task => task.is_over(sequence),
+            },
+        };
+        processed.then_some(true)
     }
 
     /// What a receiver did with the message; `Some(None)` if the message was not for it, `None` if that is still open.
@@ -143,6 +158,9 @@ impl Ticket {
             return Some(Some(Outcome::Unknown));
         }
         let (last, done) = memory.outcome_of(index, lane, sequence);
+        if memory.owner_of(index) != there {
+            return None; // it may be what another one began with
+        }
         Some(match (last.cmp(&sequence), done) {
             (Ordering::Less, _) if gone => Some(Outcome::Died),
             (Ordering::Less, _) => return None,
@@ -156,12 +174,11 @@ impl Ticket {
         })
     }
 
-    /// Who has processed a message of a queue.
-    fn processor(&self) -> Option<Handled> {
+    /// Who has processed a message of a queue, which somebody has.
+    fn processor(&self) -> Handled {
         let (memory, lane, sequence) = (self.writer.memory(), self.writer.lane(), self.sent.sequence);
-        let index =
-            memory.receivers().find(|index| memory.outcome_of(*index, lane, sequence) == (sequence, Done::Processed));
-        let who = memory.who(memory.owner_of(index?));
-        Some(Handled { who, outcome: Outcome::Processed })
+        let did = |index: &usize| memory.outcome_of(*index, lane, sequence) == (sequence, Done::Processed);
+        let who = memory.receivers().find(did).and_then(|index| memory.who(memory.owner_of(index)));
+        Handled { who, outcome: Outcome::Processed }
     }
 }

@@ -25,11 +25,27 @@ impl Memory {
         mut look: impl FnMut(bool) -> Option<R>,
     ) -> Result<Option<R>, LockError> {
         self.attachment().check()?;
-        if timeout == Some(Duration::ZERO) {
-            return Ok(look(false).or_else(|| look(true)));
-        }
-        if let Some(found) = look(false).or_else(|| sync::spin(|| look(false))) {
+        if timeout != Some(Duration::ZERO)
+            && let Some(found) = look(false).or_else(|| sync::spin(|| look(false)))
+        {
             return Ok(Some(found));
+        }
+        self.sleep(on, timeout, look)
+    }
+
+    /// Like [`wait`](Self::wait), for who has spun already.
+    pub(super) fn sleep<R>(
+        &self,
+        on: Event,
+        timeout: Option<Duration>,
+        mut look: impl FnMut(bool) -> Option<R>,
+    ) -> Result<Option<R>, LockError> {
+        // Whoever marks that it sleeps costs the other side a system call.
+        if let Some(found) = look(false) {
+            return Ok(Some(found));
+        }
+        if timeout == Some(Duration::ZERO) {
+            return Ok(look(true));
         }
         let (event, offset) = match on {
             Event::Messages => (self.messages(), super::geometry::MESSAGES),

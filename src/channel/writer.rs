@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A lane that this process sends in. Its loans and tickets share it.
 #[derive(Debug)]
 pub(super) struct Writer {
-    memory: Memory,
+    memory: Arc<Memory>,
     lane: usize,
     state: Mutex<State>,
 }
@@ -38,10 +38,8 @@ pub(super) struct Sent {
 }
 
 impl Writer {
-    /// Takes a lane and finds out what a predecessor left in it.
-    pub(super) fn new(memory: Memory) -> Result<Self, Error> {
-        let lane = memory.take_lane()?;
-        // From here on, dropping gives the lane back.
+    /// Finds out what a predecessor left in a lane that was taken; dropping it gives the lane back.
+    pub(super) fn new(memory: Arc<Memory>, lane: usize) -> Result<Self, Error> {
         let mut writer = Self { memory, lane, state: Mutex::new(State::empty(lane)) };
         writer.memory.allow_lane(lane)?;
         let state = writer.take_stock();
@@ -69,7 +67,7 @@ impl Writer {
         }
         State {
             next: last + 1,
-            pool: Pool::new(lane, window, geometry.buffers() as usize),
+            pool: Pool::new(lane, window, geometry.buffers() as usize, geometry.shape(lane).stride),
             let_go: oldest - 1,
             receivers: Arc::new([]),
         }
@@ -92,7 +90,8 @@ impl Writer {
     pub(super) fn take_buffer(&self) -> Option<u16> {
         let memory = &self.memory;
         let claims = memory
-            .receivers()
+            .geometry()
+            .readers(self.lane)
             .flat_map(|index| (0..memory.geometry().claims).map(move |claim| memory.claim(index, claim)));
         self.state().pool.take(claims)
     }
@@ -110,12 +109,12 @@ impl Writer {
         };
         match self.memory.geometry().policy {
             Policy::Newest => true,
-            Policy::Queue => queue::is_done(self.memory.task(self.lane, overwritten), state.next),
-            Policy::Lossless => {
+            Policy::Queue => queue::is_done(self.memory.task(self.lane, overwritten), overwritten),
+            Policy::Lossless | Policy::Service => {
                 // As far as can be seen, not one at a time: the receivers' words are in their caches.
                 if state.let_go < overwritten {
-                    // ORDERING: pairs with the fence in `attach_receiver`: either this sees a receiver that has come, or
-                    // that one sees all that was sent so far, and does not count on it.
+                    // ORDERING: pairs with the fence in `attach_receiver`: a receiver that is not seen now sees all that was
+                    // sent so far, by predecessors too, as sent before it came.
                     prim::fence(Ordering::SeqCst);
                     while state.let_go + 1 < state.next && self.memory.is_let_go(self.lane, state.let_go + 1) {
                         state.let_go += 1;
@@ -144,9 +143,9 @@ impl Writer {
     /// Wakes who waits for messages, and finds out who is to receive what was sent last.
     pub(super) fn announce(&self, state: &mut State, sequence: u64) -> Sent {
         self.memory.messages().notify();
-        let now = self.memory.who_receives();
+        let now = self.memory.who_receives(self.lane);
         if !now.eq(state.receivers.iter().copied()) {
-            state.receivers = self.memory.who_receives().collect();
+            state.receivers = self.memory.who_receives(self.lane).collect();
         }
         Sent { sequence, receivers: Arc::clone(&state.receivers) }
     }
@@ -159,7 +158,7 @@ impl Writer {
 
 impl State {
     fn empty(lane: usize) -> Self {
-        Self { next: 1, pool: Pool::new(lane, Vec::new(), 0), let_go: 0, receivers: Arc::new([]) }
+        Self { next: 1, pool: Pool::new(lane, Vec::new(), 0, 1), let_go: 0, receivers: Arc::new([]) }
     }
 }
 

@@ -406,6 +406,12 @@ impl Found {
         owner::who_in(&self.table().ok()?, OwnerId::in_word(u64::from_ne_bytes(word)))
     }
 
+    /// Copies what is at `offset` of the user's bytes.
+    pub(crate) fn read(&self, offset: u64, to: &mut [u8]) -> Result<(), Error> {
+        let start = self.header.data_offset().saturating_add(offset);
+        sys::read_at(&self.file, to, start).map_err(Error::os("read", &self.name))
+    }
+
     /// A copy of the participant table.
     pub(crate) fn table(&self) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; TABLE_SIZE];

@@ -95,6 +95,12 @@ impl Layout {
         (size <= isize::MAX as usize).then_some(size)
     }
 
+    /// The most tail elements that `len` bytes have room for, or `None` if they are too few for the rest.
+    pub(crate) fn tail_in(self, len: usize) -> Option<u64> {
+        let room = len.checked_sub(self.element.map_or(self.base_size(), |_| self.size))?;
+        Some(self.element.map_or(0, |element| room.checked_div(element).unwrap_or(0)) as u64)
+    }
+
     /// The size of the type without any tail elements.
     #[must_use]
     pub const fn base_size(self) -> usize {
@@ -136,6 +142,18 @@ mod tests {
         assert!(padded(&[word, bytes]), "behind the tail, for most of its lengths");
         let element = Layout::EMPTY.with(word).with(byte);
         assert!(words.of_elements(element).is_padded() && padded(&[element, word]));
+    }
+
+    #[test]
+    fn knows_how_long_a_tail_there_is_room_for() {
+        // 20 bytes before the tail, in elements of 4.
+        assert_eq!(
+            [0, 19, 20, 23, 24, 28].map(|len| MIXED.tail_in(len)),
+            [None, None, Some(0), Some(0), Some(1), Some(2)]
+        );
+        let padded = Layout::EMPTY.with(Layout::of::<u32>()).with(Layout::of::<u8>());
+        assert_eq!([7, 8, 9].map(|len| padded.tail_in(len)), [None, Some(0), Some(0)], "it ends with its padding");
+        assert_eq!(Layout::of_tail::<()>().tail_in(9), Some(0), "elements without size take no room");
     }
 
     #[test]

@@ -17,6 +17,11 @@ const SLEEPERS: u32 = 1;
 pub(crate) struct EventCount(AtomicU32);
 
 impl EventCount {
+    /// One of this process alone.
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
     /// Says that somebody is about to sleep; what it waits for must be looked at once more before [`sleep`](Self::sleep).
     pub(crate) fn prepare(&self) -> u32 {
         let mut seen = self.0.load(Ordering::Relaxed);
@@ -35,6 +40,12 @@ impl EventCount {
     /// Sleeps at most for `slice` while nobody has notified since `prepared`.
     pub(crate) fn sleep(&self, prepared: u32, slice: Duration) {
         prim::wait(&self.0, prepared, slice);
+    }
+
+    /// Sleeps at most for `slice` while nobody has notified any of up to [`prim::WAIT_MOST`] since they were prepared.
+    pub(crate) fn sleep_on_any(prepared: &[(&Self, u32)], slice: Duration) {
+        let words: Vec<_> = prepared.iter().map(|(event, seen)| (&event.0, *seen)).collect();
+        prim::wait_any(&words, slice);
     }
 
     /// Wakes everybody who sleeps; what they wait for has been changed already.

@@ -405,6 +405,21 @@ pub(crate) fn wait(word: *const u32, _: u32, holds: impl Fn() -> bool, limit: Du
     woken.unwrap_or_else(PoisonError::into_inner).0.retain(|sleeper| *sleeper != me);
 }
 
+pub(crate) const WAIT_MOST: usize = 128;
+
+pub(crate) fn wait_any(words: &[(*const u32, u32)], holds: impl Fn() -> bool, limit: Duration) {
+    let number = next_number();
+    let mut sleepers = locked(&SLEEPERS);
+    if !holds() {
+        return;
+    }
+    sleepers.extend(words.iter().map(|(word, _)| (word.addr(), number)));
+    let is_mine = |sleeper: &(usize, u64)| sleeper.1 == number;
+    let asleep = |sleepers: &mut Vec<(usize, u64)>| sleepers.iter().filter(|it| is_mine(it)).count() == words.len();
+    let woken = WOKEN.wait_timeout_while(sleepers, limit, asleep);
+    woken.unwrap_or_else(PoisonError::into_inner).0.retain(|sleeper| !is_mine(sleeper));
+}
+
 pub(crate) fn wake(word: *const u32, count: u32) -> u32 {
     let mut woken = 0;
     locked(&SLEEPERS).retain(|(address, _)| {

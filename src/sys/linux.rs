@@ -488,6 +488,37 @@ pub(crate) fn wait(word: *const u32, expected: u32, _: impl Fn() -> bool, limit:
     unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, expected, &raw const time) };
 }
 
+/// How many words one call can sleep on.
+pub(crate) const WAIT_MOST: usize = 128;
+
+/// Like [`wait`] for any of up to [`WAIT_MOST`] words.
+pub(crate) fn wait_any(words: &[(*const u32, u32)], _: impl Fn() -> bool, limit: Duration) {
+    let waiters: Vec<libc::futex_waitv> = words
+        .iter()
+        .map(|(word, expected)| {
+            // SAFETY: all-zero bytes are a valid `futex_waitv`, a plain C struct.
+            let mut waiter: libc::futex_waitv = unsafe { std::mem::zeroed() };
+            (waiter.val, waiter.uaddr) = ((*expected).into(), word.addr() as u64);
+            waiter.flags = libc::FUTEX2_SIZE_U32 as u32;
+            waiter
+        })
+        .collect();
+    let end = now().saturating_add(limit.as_nanos() as u64);
+    let time = libc::timespec {
+        tv_sec: libc::time_t::try_from(end / 1_000_000_000).unwrap_or(libc::time_t::MAX),
+        tv_nsec: (end % 1_000_000_000) as libc::c_long,
+    };
+    let (first, count) = (waiters.as_ptr(), waiters.len().min(WAIT_MOST));
+    // SAFETY: `waiters` and `time` are valid for the duration of the call, and the kernel itself checks and reads the
+    // addresses of the words.
+    let result =
+        unsafe { libc::syscall(libc::SYS_futex_waitv, first, count, 0, &raw const time, libc::CLOCK_MONOTONIC) };
+    if result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+        // A kernel before 5.16: whoever called looks again.
+        std::thread::sleep(limit.min(Duration::from_millis(1)));
+    }
+}
+
 /// Wakes up to `count` of those who sleep on the word at that address; returns how many.
 pub(crate) fn wake(word: *const u32, count: u32) -> u32 {
     let count = libc::c_int::try_from(count).unwrap_or(libc::c_int::MAX);

@@ -22,7 +22,8 @@
 //!
 //! **Waiting.** `wait` sleeps at most `limit` while a 32-bit word still holds `expected`, which `holds` says too, for
 //! systems that do not look themselves; it may return early for any reason. `wake` wakes up to `count` sleepers, in any
-//! process, that wait on the same word of the same object, and returns how many. Where a system has no such call that crosses processes (Windows), the word's object id and
+//! process, that wait on the same word of the same object, and returns how many; `wait_any` is `wait` for up to
+//! `WAIT_MOST` words. Where a system has no such call that crosses processes (Windows), the word's object id and
 //! offset name an event, and the same two functions wait for and set it; death is then seen by waiting on the
 //! owner's process handle too. Nothing above relies on a wake-up being delivered.
 //!

@@ -160,6 +160,12 @@ pub(crate) fn wait(_: *const u32, _: u32, _: impl Fn() -> bool, limit: Duration)
     std::thread::sleep(limit);
 }
 
+pub(crate) const WAIT_MOST: usize = 1;
+
+pub(crate) fn wait_any(_: &[(*const u32, u32)], _: impl Fn() -> bool, limit: Duration) {
+    std::thread::sleep(limit);
+}
+
 pub(crate) fn wake(_: *const u32, _: u32) -> u32 {
     0
 }

@@ -8,6 +8,11 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Nothing takes as long that does not hang.
+pub const HANG: Duration = Duration::from_secs(30);
 
 /// Whether objects are not files but lie in this process: `src/sys/heap.rs`.
 pub const ON_THE_HEAP: bool = cfg!(any(miri, memlane_heap));
@@ -155,6 +160,21 @@ impl Child {
                 return Some(said.to_owned());
             }
         }
+    }
+
+    /// What the child says next; killed, it has ended, if it says nothing for so long that it must hang.
+    pub fn hear_or_kill(&mut self) -> Option<String> {
+        let (pid, (heard, waits)) = (self.pid(), mpsc::channel::<()>());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                if waits.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+                }
+            });
+            let said = self.hear();
+            drop(heard);
+            said
+        })
     }
 
     /// Waits until the child says exactly `text`.

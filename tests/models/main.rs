@@ -27,6 +27,8 @@ mod segment;
 mod sync;
 mod sys;
 
+#[allow(dead_code, reason = "the models use a part of each")]
+#[allow(clippy::arc_with_non_send_sync, reason = "all threads of a model are one of the machine's")]
 mod channel;
 mod condvar;
 mod eventcount;

@@ -217,6 +217,11 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, _: Duration) {
     sleep_on(word.address(), expected);
 }
 
+/// No model waits for several.
+pub(crate) fn wait_any(_: &[(&AtomicU32, u32)], _: Duration) {
+    unreachable!("wait sets are not modelled");
+}
+
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
     wake_up(word.address(), count)
 }
@@ -249,7 +254,9 @@ macro_rules! modelled {
 
             pub(crate) fn load(&self, order: Ordering) -> $int {
                 let Pair { word, before } = pair(self.address());
-                before.inspect(|before| drop(latest(before)));
+                if let Some(before) = before {
+                    latest(&before);
+                }
                 word.load(order) as $int
             }
 

@@ -32,7 +32,7 @@ pub(crate) fn eventcount() -> Rc<EventCount> {
 
 /// The header of an object that holds what `schema` says.
 pub(crate) fn header_of(data_len: u64, _: u64, schema: String) -> Header {
-    Header { schema, data_len }
+    Header { schema, data_len, id: 1 }
 }
 
 /// Nobody takes names away.

@@ -1,4 +1,4 @@
-//! The library's locks, with a time that does not pass: a wait is for ever or not at all.
+//! The library's locks, with a time that does not pass: a wait is for ever, or over before it begins.
 
 #[path = "../../src/sync/condvar.rs"]
 pub mod condvar;
@@ -30,8 +30,7 @@ impl Slices {
     }
 
     pub(crate) fn next(&self) -> Option<Duration> {
-        let slice = self.timeout.unwrap_or(Duration::MAX);
-        (!slice.is_zero()).then_some(slice)
+        self.timeout.is_none().then_some(Duration::MAX)
     }
 
     pub(crate) fn grow(&mut self) {}

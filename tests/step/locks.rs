@@ -1,5 +1,6 @@
 //! Two operations on one lock or condition, the first stopped at each of its points while the second runs.
 
+use crate::MORE;
 use crate::aftermath::{Expected, next_user, works_or_is_retired};
 use crate::common::{Dir, times};
 use crate::meet::Outcome::{self, Closed, Done, Exists, Held, Missing, Opened, Removed, Repaired, Retired};
@@ -149,6 +150,7 @@ pub fn meetings() -> impl Iterator<Item = Meeting> {
         first: format!("{a}, {world:?}").to_lowercase(),
         title: format!("{a} | {b} ({world:?})").to_lowercase(),
         before: times(6, 16),
+        further: times(0, MORE),
         run: Box::new(move |dir, run| run_pair(world, a, b, allowed, dir, run)),
     })
 }

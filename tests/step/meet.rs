@@ -16,6 +16,8 @@ pub struct Meeting {
     pub title: String,
     /// At so many instructions before each change the first one is stopped as well.
     pub before: u64,
+    /// And at so many others.
+    pub further: u64,
     pub run: Box<Scenario>,
 }
 
@@ -62,10 +64,7 @@ pub fn assert_allowed(allowed: &[Pair], came: Pair) {
     assert!(allowed.contains(&came), "it came to {came:?}, which is none of {allowed:?}");
 }
 
-/// Runs `b` at its turn, in a thread of its own, while the victim is stopped in `a`. Where `waits` says that the
-/// victim has at that point what `b` needs, it goes on as soon as `b` sleeps. If `a` cannot end without `b`, `needed`
-/// says from when on. When both are done, and the victim still has what it got, `look` looks. Returns what came of `a`
-/// and of `b`.
+/// Lets `a` and `b` meet as [`meet_at`] does. Returns what came of `a` and of `b`.
 pub fn meet<B: Send>(
     dir: &Dir,
     run: &mut Run,
@@ -75,10 +74,27 @@ pub fn meet<B: Send>(
     b: impl FnOnce() -> B + Send,
     look: &mut dyn FnMut(),
 ) -> (Outcome, B) {
+    let (code, result) = meet_at(dir, run, &format!("attempt {a}"), needed, waits, b, look);
+    (Outcome::from_code(code).unwrap_or_else(|| panic!("the victim failed: exit code {code}")), result)
+}
+
+/// Runs `b` at its turn, in a thread of its own, while the victim is stopped in `a`. Where `waits` says that the
+/// victim has at that point what `b` needs, it goes on as soon as `b` sleeps. If `a` cannot end without `b`, `needed`
+/// says from when on. When both are done, and the victim still has what it got, `look` looks. Returns the exit code of the
+/// victim and what came of `b`.
+pub fn meet_at<B: Send>(
+    dir: &Dir,
+    run: &mut Run,
+    a: &str,
+    needed: &dyn Fn() -> bool,
+    waits: &dyn Fn() -> bool,
+    b: impl FnOnce() -> B + Send,
+    look: &mut dyn FnMut(),
+) -> (i32, B) {
     std::thread::scope(|scope| {
         let (mut b, mut running) = (Some(b), None);
         let mut result = None;
-        let end = run.die(dir, &format!("attempt {a}"), &mut |event| match event {
+        let end = run.die(dir, a, &mut |event| match event {
             Event::Moved | Event::Turn if b.is_some() && (event == Event::Turn || needed()) => {
                 running = b.take().map(|b| start(scope, b, waits()));
             }
@@ -88,8 +104,8 @@ pub fn meet<B: Send>(
             }
             _ => {}
         });
-        let outcome = if let End::Exited(code) = end { Outcome::from_code(code) } else { None };
-        (outcome.unwrap_or_else(|| panic!("the victim failed: {end:?}")), result.expect("its turn came"))
+        let End::Exited(code) = end else { panic!("the victim failed: {end:?}") };
+        (code, result.expect("its turn came"))
     })
 }
 

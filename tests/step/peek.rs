@@ -1,8 +1,9 @@
 //! What is in the object, read from outside: without taking part in it.
 
+use crate::channel_peers::SLOTS;
 use crate::common::Dir;
 use crate::victim::{OBJECT, Shared, State};
-use memlane::Mutex;
+use memlane::{Mutex, Policy};
 use std::fs::File;
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
@@ -13,6 +14,9 @@ const GUARDED: usize = offset_of!(Shared, state) + size_of::<Mutex<()>>();
 /// Under an owner's bits a lock's word is 0.
 const OWNER: u32 = 0xffff;
 
+/// Where the header says where the shared value begins.
+const DATA_OFFSET: u64 = 40;
+
 /// The 32 bits at `offset` of the shared value.
 fn peek(dir: &Dir, offset: usize) -> u32 {
     let file = File::open(dir.path().join(OBJECT)).expect("the object");
@@ -21,7 +25,6 @@ fn peek(dir: &Dir, offset: usize) -> u32 {
         file.read_exact_at(&mut word, offset).expect("bytes of the object");
         u32::from_ne_bytes(word)
     };
-    const DATA_OFFSET: u64 = 40;
     read(u64::from(read(DATA_OFFSET)) + offset as u64)
 }
 
@@ -58,4 +61,32 @@ pub fn lock_is_awaited(dir: &Dir) -> bool {
 /// Whether somebody sleeps, or is about to, for the condition.
 pub fn condition_is_awaited(dir: &Dir) -> bool {
     peek(dir, offset_of!(Shared, changed)) & 1 != 0
+}
+
+/// Whether somebody sleeps, or is about to, until a message is sent.
+pub fn messages_are_awaited(dir: &Dir) -> bool {
+    peek(dir, 0) & 1 != 0
+}
+
+/// Whether somebody sleeps, or is about to, until a message is let go.
+pub fn release_is_awaited(dir: &Dir) -> bool {
+    peek(dir, 64) & 1 != 0
+}
+
+/// Leaves the first lane as its sender does that dies while it sends message `sequence`: see docs/DESIGN.md, "Channels".
+pub fn begin_message(dir: &Dir, sequence: u64, policy: Policy) {
+    const TASKS: u64 = 256;
+    const FIRST_ENTRY: u64 = 4096 + 128;
+    const AVAILABLE: u64 = 1 << 30;
+    let file = File::options().read(true).write(true).open(dir.path().join(OBJECT)).expect("the channel");
+    let mut data = [0; 8];
+    file.read_exact_at(&mut data, DATA_OFFSET).expect("its header");
+    let write = |offset: u64, word: u64| {
+        file.write_all_at(&word.to_ne_bytes(), u64::from_ne_bytes(data) + offset).expect("a word of it");
+    };
+    let position = sequence % SLOTS;
+    if policy == Policy::Queue {
+        write(TASKS + position * 8, sequence | AVAILABLE);
+    }
+    write(FIRST_ENTRY + position * 128, 0);
 }

@@ -3,7 +3,7 @@
 
 use crate::common::Dir;
 use crate::meet::Outcome;
-use crate::{locks, names};
+use crate::{channel_pairs, channel_victim, locks, names};
 use memlane::{
     Condvar, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed, Region, RegionMut,
     Segment, Shareable, SharedMemory, ToName, Until, lock_both,
@@ -72,6 +72,13 @@ fn lock(shared: &Segment<Shared>) -> MutexGuard<'_, State> {
 pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
     if let Some(operation) = operation.strip_prefix("attempt ") {
         return ExitCode::from(attempted(operation).code());
+    }
+    if let Some(operation) = operation.strip_prefix("channel attempt ") {
+        return ExitCode::from(channel_pairs::attempt(operation));
+    }
+    if let Some(operation) = operation.strip_prefix("channel ") {
+        channel_victim::act(operation);
+        return ExitCode::SUCCESS;
     }
     let persistence = if arguments[0] == "keep" { Persistence::Keep } else { Persistence::UntilLastUser };
     match operation {

@@ -1,7 +1,7 @@
 //! Why a command failed: one line for people, one number for scripts.
 
 use crate::report::tell;
-use memlane::{Error, LockError, WaitError};
+use memlane::{Error, RecvError, SendError, TicketError};
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
@@ -20,6 +20,10 @@ impl Failure {
 
     pub(crate) fn failed(message: impl fmt::Display) -> Self {
         Self::new(1, message)
+    }
+
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(2, message)
     }
 
     pub(crate) fn timed_out(message: impl fmt::Display) -> Self {
@@ -47,19 +51,22 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<LockError> for Failure {
-    fn from(error: LockError) -> Self {
-        Self::new(if matches!(error, LockError::TimedOut { .. }) { 3 } else { 1 }, error)
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        let code = if matches!(error, SendError::Full { .. } | SendError::TooFew { .. }) { 3 } else { 1 };
+        Self::new(code, error)
     }
 }
 
-impl From<WaitError> for Failure {
-    fn from(error: WaitError) -> Self {
-        match error {
-            WaitError::Lock(error) => error.into(),
-            WaitError::TimedOut { .. } => Self::new(3, error),
-            _ => Self::failed(error),
-        }
+impl From<RecvError> for Failure {
+    fn from(error: RecvError) -> Self {
+        Self::new(if matches!(error, RecvError::TimedOut { .. }) { 3 } else { 1 }, error)
+    }
+}
+
+impl From<TicketError> for Failure {
+    fn from(error: TicketError) -> Self {
+        Self::new(if matches!(error, TicketError::TimedOut { .. }) { 3 } else { 1 }, error)
     }
 }
 

@@ -1,12 +1,16 @@
 //! The `memlane` command.
 
 mod args;
+mod channel;
 mod commands;
 mod failure;
-mod handoff;
+mod inbox;
+mod numbers;
+mod outbox;
 mod picture;
 mod report;
 mod stop;
+mod stream;
 
 use args::{Arguments, Command};
 use clap::{CommandFactory, Parser};
@@ -21,6 +25,8 @@ fn main() -> ExitCode {
         Command::DemoReceiver(receiver) => commands::demo::receive(&receiver),
         Command::Send(send) => commands::send::run(&send),
         Command::Recv(recv) => commands::recv::run(&recv),
+        Command::Top(top) => commands::top::run(&top),
+        Command::Tap(tap) => commands::tap::run(&tap),
         Command::Ls { json } => commands::ls::run(json),
         Command::Rm { name, force } => commands::rm::run(&name, force),
         Command::Gc { dry_run, json } => commands::gc::run(dry_run, json),

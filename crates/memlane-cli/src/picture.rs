@@ -1,69 +1,79 @@
-//! Pictures: decoded into place, drawn, compared, written as PNG.
+//! Pictures: decoded or drawn into place, and written as PNG.
 
 use crate::failure::Failure;
 use image::{ColorType, ImageDecoder, ImageError, ImageReader};
+use memlane::{Image, PixelFormat};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// How the bytes of a picture lie: rows of pixels from the top, without gaps.
+/// What a picture is like, but for its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) width: u32,
     pub(crate) height: u32,
-    pub(crate) format: Format,
+    pub(crate) format: PixelFormat,
 }
 
-/// The channels of a pixel and their width, in the order of the numbers that stand for them in shared memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Format(ColorType);
-
-const FORMATS: [(ColorType, &str); 8] = [
-    (ColorType::L8, "gray8"),
-    (ColorType::La8, "gray-alpha8"),
-    (ColorType::Rgb8, "rgb8"),
-    (ColorType::Rgba8, "rgba8"),
-    (ColorType::L16, "gray16"),
-    (ColorType::La16, "gray-alpha16"),
-    (ColorType::Rgb16, "rgb16"),
-    (ColorType::Rgba16, "rgba16"),
+/// The formats that a file can have, with their names; the others are converted.
+const FORMATS: [(PixelFormat, ColorType, &str); 8] = [
+    (PixelFormat::Gray8, ColorType::L8, "gray8"),
+    (PixelFormat::GrayAlpha8, ColorType::La8, "gray-alpha8"),
+    (PixelFormat::Rgb8, ColorType::Rgb8, "rgb8"),
+    (PixelFormat::Rgba8, ColorType::Rgba8, "rgba8"),
+    (PixelFormat::Gray16, ColorType::L16, "gray16"),
+    (PixelFormat::GrayAlpha16, ColorType::La16, "gray-alpha16"),
+    (PixelFormat::Rgb16, ColorType::Rgb16, "rgb16"),
+    (PixelFormat::Rgba16, ColorType::Rgba16, "rgba16"),
 ];
 
-impl Format {
-    pub(crate) const RGB8: Self = Self(ColorType::Rgb8);
-
-    /// The number in shared memory, from 1.
-    pub(crate) fn number(self) -> u32 {
-        FORMATS.iter().position(|(color, _)| *color == self.0).map_or(0, |index| index as u32 + 1)
-    }
-
-    /// Back from a number that came from shared memory.
-    pub(crate) fn from_number(number: u32) -> Option<Self> {
-        FORMATS.get((number as usize).checked_sub(1)?).map(|(color, _)| Self(*color))
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(FORMATS.iter().find(|(color, _)| *color == self.0).map_or("unknown", |(_, name)| name))
-    }
+fn name(format: PixelFormat) -> &'static str {
+    FORMATS.iter().find(|(its, ..)| *its == format).map_or("unknown", |(.., name)| name)
 }
 
 impl Shape {
-    /// The bytes from one row to the next, or `None` if there are more than can be.
-    pub(crate) fn stride(self) -> Option<u32> {
-        self.width.checked_mul(u32::from(self.format.0.bytes_per_pixel()))
+    /// The bytes of its pixels.
+    pub(crate) fn size(self) -> u64 {
+        (u64::from(self.width) * u64::from(self.height)).saturating_mul(self.format.pixel_size().into())
     }
 
-    /// The bytes of the whole picture.
-    pub(crate) fn size(self) -> Option<usize> {
-        usize::try_from(self.stride()?).ok()?.checked_mul(self.height as usize)
+    /// The bytes of a message with it.
+    pub(crate) fn message_size(self) -> u64 {
+        Image::size(self.width, self.height, self.format)
+    }
+
+    /// What it adds to the JSON of a message.
+    pub(crate) fn fields(self) -> Map<String, Value> {
+        let fields = json!({ "width": self.width, "height": self.height, "format": name(self.format) });
+        fields.as_object().cloned().unwrap_or_default()
     }
 }
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{} {}", self.width, self.height, self.format)
+        write!(f, "{}x{} {}", self.width, self.height, name(self.format))
     }
+}
+
+/// The pixels of a message as a file has them: no gaps between rows, red first. `None` if the message is no picture.
+pub(crate) fn pixels(image: &Image) -> Option<(Shape, Cow<'_, [u8]>)> {
+    let (format, rows) = image.rows()?;
+    let (format, blue_first) = match format {
+        PixelFormat::Bgr8 => (PixelFormat::Rgb8, true),
+        PixelFormat::Bgra8 => (PixelFormat::Rgba8, true),
+        format => (format, false),
+    };
+    let shape = Shape { width: image.width, height: image.height, format };
+    let dense = u64::from(image.stride) * u64::from(image.height) == shape.size();
+    if dense && !blue_first {
+        return Some((shape, image.pixels.get(..shape.size() as usize)?.into()));
+    }
+    let mut pixels = rows.collect::<Vec<_>>().concat();
+    if blue_first {
+        pixels.chunks_exact_mut(format.pixel_size() as usize).for_each(|pixel| pixel.swap(0, 2));
+    }
+    Some((shape, pixels.into()))
 }
 
 /// A picture that can be put into memory again and again.
@@ -75,7 +85,7 @@ pub(crate) enum Source {
     Drawn { stripes: Vec<u8> },
 }
 
-const DRAWN: Shape = Shape { width: 1920, height: 1080, format: Format::RGB8 };
+const DRAWN: Shape = Shape { width: 1920, height: 1080, format: PixelFormat::Rgb8 };
 
 impl Source {
     /// Looks at the header of a file.
@@ -87,11 +97,8 @@ impl Source {
             error => refuse(&format_args!("{error}; PNG and JPEG can be read")),
         })?;
         let shape = shape_of(&decoder);
-        match (shape.size(), shape.format.number()) {
-            (None, _) => Err(refuse(&"it is too large")),
-            (_, 0) => Err(refuse(&"its pixel format is not one of 8 or 16 bits per channel")),
-            _ => Ok(Self::File { path: path.to_owned(), shape }),
-        }
+        let shape = shape.ok_or_else(|| refuse(&"its pixel format is not one of 8 or 16 bits per channel"))?;
+        Ok(Self::File { path: path.to_owned(), shape })
     }
 
     /// A picture that is drawn.
@@ -108,11 +115,6 @@ impl Source {
         }
     }
 
-    /// The size of its pixels in bytes.
-    pub(crate) fn size(&self) -> usize {
-        self.shape().size().unwrap_or(0)
-    }
-
     /// Decodes or draws the picture that has `number` into `pixels`, which is exactly as large.
     pub(crate) fn fill(&self, number: u64, pixels: &mut [u8]) -> Result<(), Failure> {
         match self {
@@ -121,7 +123,7 @@ impl Source {
                     Failure::failed(format!("cannot decode the image '{}': {error}", path.display()))
                 };
                 let decoder = decoder(path).map_err(|error| refuse(&error))?;
-                if shape_of(&decoder) != *shape {
+                if shape_of(&decoder) != Some(*shape) {
                     return Err(refuse(&"it has changed since it was looked at"));
                 }
                 decoder.read_image(pixels).map_err(|error| refuse(&error))
@@ -134,9 +136,11 @@ impl Source {
     }
 }
 
-fn shape_of(decoder: &impl ImageDecoder) -> Shape {
+fn shape_of(decoder: &impl ImageDecoder) -> Option<Shape> {
     let (width, height) = decoder.dimensions();
-    Shape { width, height, format: Format(decoder.color_type()) }
+    let color = decoder.color_type();
+    let (format, ..) = FORMATS.iter().find(|(_, its, _)| *its == color)?;
+    Some(Shape { width, height, format: *format })
 }
 
 fn decoder(path: &Path) -> image::ImageResult<impl ImageDecoder> {
@@ -158,14 +162,8 @@ fn draw(stripes: &[u8], number: u64, pixels: &mut [u8]) {
     }
 }
 
-/// Writes pixels as a PNG file: whole under its name, or not at all.
-pub(crate) fn write_png(folder: &Path, name: &str, shape: Shape, pixels: &[u8]) -> Result<(), Failure> {
-    let (path, draft) = (folder.join(name), folder.join(format!(".{name}.part")));
-    let refuse = |error: &dyn fmt::Display| Failure::failed(format!("cannot write '{}': {error}", path.display()));
-    image::save_buffer_with_format(&draft, pixels, shape.width, shape.height, shape.format.0, image::ImageFormat::Png)
-        .map_err(|error| refuse(&error))
-        .and_then(|()| std::fs::rename(&draft, &path).map_err(|error| refuse(&error)))
-        .inspect_err(|_| {
-            let _ = std::fs::remove_file(&draft);
-        })
+/// Writes pixels as a PNG file.
+pub(crate) fn write_png(path: &Path, shape: Shape, pixels: &[u8]) -> image::ImageResult<()> {
+    let color = FORMATS.iter().find(|(its, ..)| *its == shape.format).map_or(ColorType::L8, |(_, color, _)| *color);
+    image::save_buffer_with_format(path, pixels, shape.width, shape.height, color, image::ImageFormat::Png)
 }

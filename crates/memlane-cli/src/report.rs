@@ -3,7 +3,6 @@
 use memlane::Who;
 use serde::Serialize;
 use std::fmt;
-
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -64,17 +63,17 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Something to be told once, and only to somebody who watches.
+/// Tells something once, and only to somebody who watches.
 #[derive(Debug)]
-pub(crate) struct Once(Option<String>);
+pub(crate) struct Once(bool);
 
 impl Once {
-    pub(crate) fn new(text: String) -> Self {
-        Self(std::io::stderr().is_terminal().then_some(text))
+    pub(crate) fn new() -> Self {
+        Self(std::io::stderr().is_terminal())
     }
 
-    pub(crate) fn tell(&mut self) {
-        if let Some(text) = self.0.take() {
+    pub(crate) fn tell(&mut self, text: impl fmt::Display) {
+        if std::mem::take(&mut self.0) {
             tell(text);
         }
     }
@@ -83,6 +82,11 @@ impl Once {
 /// Somebody by pid and name, or by `role` if that is not known.
 pub(crate) fn called(who: Option<Who>, role: &str) -> String {
     who.map_or(role.to_owned(), |who| who.to_string())
+}
+
+/// Several processes by pid and name.
+pub(crate) fn listed(who: &[Who]) -> String {
+    who.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A number of bytes, as people read it.

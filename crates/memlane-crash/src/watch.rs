@@ -54,11 +54,24 @@ impl Files {
         std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&copied.0)?;
         for path in self.paths()? {
             if let Some(name) = path.file_name() {
-                fs::copy(&path, copied.0.join(name))?;
+                copy_as_it_is(&path, &copied.0.join(name))?;
             }
         }
         Ok(copied)
     }
+}
+
+/// Copies a file; again, if the scenario's own threads changed it meanwhile: half of one moment and half of another is
+/// what no death leaves.
+fn copy_as_it_is(from: &Path, to: &Path) -> io::Result<()> {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        fs::copy(from, to)?;
+        if fs::read(from)? == fs::read(to)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A directory with copies of the files, gone with it.

@@ -1,5 +1,6 @@
 //! Buffers and claims: none is written while the message in it is read.
 
+use super::LARGE;
 use super::entries::{content_of, entry};
 use super::lane::{self, Pool, Seen};
 use super::memory::Entry;
@@ -31,7 +32,7 @@ impl Lane {
             entry: entry(),
             buffers: (0..buffers).map(|_| UnsafeCell::new(0)).collect(),
             claims,
-            pool: RefCell::new(Pool::new(LANE, vec![None], buffers)),
+            pool: RefCell::new(Pool::new(LANE, vec![None], buffers, LARGE as u64)),
         })
     }
 
@@ -79,7 +80,7 @@ fn a_claimed_buffer_is_not_written() {
         [2, 3].into_iter().for_each(|sequence| lane.send(sequence));
         join(readers);
     });
-    explore("1 sends 3 messages in 2 buffers, 2 read", (Some(1), Some(2)), || {
+    explore("1 sends 3 messages in 2 buffers, 2 read", (Some(0), Some(2)), || {
         let lane = Lane::new(2, 2);
         lane.send(1);
         let readers = lane.readers([&[1], &[1]]);
@@ -125,7 +126,7 @@ fn a_successor_writes_no_claimed_buffer() {
             prim::mortal(steps, || lane.send(2));
             let last = lane.entry.sequence();
             let buffer = lane.entry.content(last).filter(|_| last > 0).map(|content| content.place.buffer);
-            *lane.pool.borrow_mut() = Pool::new(LANE, vec![buffer], 3);
+            *lane.pool.borrow_mut() = Pool::new(LANE, vec![buffer], 3, LARGE as u64);
             let next = last.max(1) + 1;
             (next..next + 2).for_each(|sequence| lane.send(sequence));
             join(readers);

@@ -33,7 +33,7 @@ use crate::error::Error;
 use crate::object::{Name, Object, Options};
 use crate::prim;
 use crate::region::header_of;
-use crate::segment::Shareable;
+use crate::segment::{Layout, Schema, Shareable};
 use crate::sys::Access;
 use geometry::Geometry;
 use loom::cell::UnsafeCell;
@@ -49,10 +49,12 @@ pub enum Policy {
     Lossless,
     Newest,
     Queue,
+    Service,
 }
 
 impl Policy {
-    const ALL: [(Self, &str); 3] = [(Self::Lossless, "lossless"), (Self::Newest, "newest"), (Self::Queue, "queue")];
+    const ALL: [(Self, &str); 4] =
+        [(Self::Lossless, "lossless"), (Self::Newest, "newest"), (Self::Queue, "queue"), (Self::Service, "service")];
 
     fn name(self) -> &'static str {
         Self::ALL[self as usize].1
@@ -103,6 +105,46 @@ impl ChannelOptions {
 
     fn geometry<T: Shareable + ?Sized>(&self, _: &Name) -> Result<Geometry, Error> {
         Ok(geometry_of(self))
+    }
+}
+
+/// For what is made of them only: no model has a service.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceOptions {
+    slots: u16,
+    clients: u16,
+    claims: u16,
+    loans: u16,
+}
+
+/// In the shape of the library's, for the tests that `message.rs` has of its own.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Image {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) stride: u32,
+    pub(crate) format: u32,
+    pub(crate) reserved: [u64; 6],
+    pub(crate) pixels: [u8],
+}
+
+// SAFETY: as the derive of `Shareable`, which the model cannot use: numbers and arrays of them, and bytes at the end.
+unsafe impl Shareable for Image {
+    type Tail = usize;
+    const LAYOUT: Layout = Layout::EMPTY
+        .with(u32::LAYOUT)
+        .with(u32::LAYOUT)
+        .with(u32::LAYOUT)
+        .with(u32::LAYOUT)
+        .with(<[u64; 6]>::LAYOUT)
+        .with(<[u8]>::LAYOUT);
+    const PLAIN: bool = true;
+
+    fn describe(_: &mut Schema, _: &str, _: usize) {}
+
+    fn from_base(base: *mut u8, tail: usize) -> *mut Self {
+        std::ptr::slice_from_raw_parts_mut(base, tail) as *mut Self
     }
 }
 

@@ -5,7 +5,7 @@ use super::entries::content_of;
 use super::lane::Seen;
 use super::memory::Memory;
 use super::queue::raise;
-use super::roster::Done;
+use super::roster::{Done, Start};
 use super::writer::{Sent, Writer};
 use super::{Channel, ChannelOptions, LARGE, Policy, lane, memory_of, name_of};
 use crate::error::Error;
@@ -13,11 +13,25 @@ use crate::object::Name;
 use crate::owner::OwnerId;
 use crate::{explore, explore_deaths, join, prim, sys};
 use loom::thread;
+use std::sync::Arc;
 
 const LANE: usize = 0;
 
+/// Becomes a sender, as [`Sender`](super::Sender) does.
+fn send_in(memory: Memory) -> Result<Writer, Error> {
+    let memory = Arc::new(memory);
+    let lane = memory.take_lane()?;
+    Writer::new(memory, lane)
+}
+
+/// Becomes a receiver, as [`Receiver`](super::Receiver) does: in which place, and where it starts.
+fn receive_in(memory: &Memory) -> Result<(usize, Vec<Start>), Error> {
+    let index = memory.take_place("receivers", memory.receivers())?;
+    Ok((index, memory.attach_receiver(index)))
+}
+
 fn writer(name: &Name) -> Writer {
-    Writer::new(memory_of(name)).expect("there is a lane")
+    send_in(memory_of(name)).expect("there is a lane")
 }
 
 /// Sends the next message, if there is room, and says so if `announces`.
@@ -46,10 +60,10 @@ struct Newcomer {
 
 /// Comes, and sees that the first message from then on stays.
 fn come(memory: &Memory) -> Newcomer {
-    let (index, starts) = memory.attach_receiver().expect("there is a place");
+    let (index, starts) = receive_in(memory).expect("there is a place");
     let joined = starts[LANE].joined.max(starts[LANE].cursor - 1);
     let looked = memory.entry(LANE, joined + 1).look(joined + 1);
-    assert!(!matches!(looked, Seen::Later(_)), "it was overwritten before it was let go");
+    assert!(!matches!(looked, Seen::Later), "it was overwritten before it was let go");
     Newcomer { owner: memory.me(), index, joined }
 }
 
@@ -68,7 +82,7 @@ fn what_is_sent_after_a_receiver_came_waits_for_it() {
     explore("1 sends 3 messages, 1 comes", (Some(2), Some(3)), || {
         let name = name_of(&ChannelOptions::new().receivers(2));
         let (writer, old) = (writer(&name), memory_of(&name));
-        let (index, _) = old.attach_receiver().expect("there is a place");
+        let (index, _) = receive_in(&old).expect("there is a place");
         let newcomer = thread::spawn(move || come(&memory_of(&name)));
         let mut sent = Vec::new();
         while let Some(next) = send(&writer, true).filter(|_| sent.len() < 3) {
@@ -87,7 +101,7 @@ fn what_is_sent_in_a_batch_waits_for_who_came() {
     explore("1 sends 2 messages at once, 1 processes, 1 comes", (Some(2), Some(3)), || {
         let name = name_of(&ChannelOptions::new().receivers(2));
         let (writer, old, new) = (writer(&name), memory_of(&name), memory_of(&name));
-        let (index, _) = old.attach_receiver().expect("there is a place");
+        let (index, _) = receive_in(&old).expect("there is a place");
         let newcomer = thread::spawn(move || come(&new));
         let old = thread::spawn(move || {
             if old.entry(LANE, 1).look(1) == Seen::There {
@@ -106,7 +120,7 @@ fn who_closes_passes_over_all_that_waits_for_it() {
     explore("1 sends 2 messages, 1 closes", (Some(4), None), || {
         let name = name_of(&ChannelOptions::new().receivers(1));
         let (writer, receiver) = (writer(&name), memory_of(&name));
-        let (index, _) = receiver.attach_receiver().expect("there is a place");
+        let (index, _) = receive_in(&receiver).expect("there is a place");
         let owner = receiver.me();
         let closing = thread::spawn(move || {
             receiver.close_receiver(index);
@@ -142,14 +156,14 @@ fn a_lane_has_one_successor() {
         let receiver = memory_of(&name);
         let rivals = [memory_of(&name), memory_of(&name)];
         let dies = sys::mortal(steps, || {
-            let writer = Writer::new(first).expect("there is a lane");
+            let writer = send_in(first).expect("there is a lane");
             send(&writer, true);
             raise(writer.memory().task(LANE, 1), 1);
             send(&writer, true);
         });
         let before = receiver.last(LANE);
         let rivals = rivals.map(|memory| {
-            thread::spawn(move || match Writer::new(memory) {
+            thread::spawn(move || match send_in(memory) {
                 Ok(writer) => {
                     raise(writer.memory().task(LANE, before), before);
                     assert_eq!(send(&writer, true).map(|sent| sent.sequence), Some(before + 1));
@@ -174,7 +188,7 @@ fn a_free_lane_goes_to_one() {
         let name = name_of(&ChannelOptions::new());
         let rivals = [(); 2].map(|()| {
             let name = name.clone();
-            thread::spawn(move || Writer::new(memory_of(&name)).map(std::mem::forget).is_ok())
+            thread::spawn(move || send_in(memory_of(&name)).map(std::mem::forget).is_ok())
         });
         assert!(is_one(&join(rivals)));
     });
@@ -186,8 +200,7 @@ fn a_lane_that_was_left_goes_on() {
     explore("1 sends and leaves, 1 wants its lane", (Some(3), None), || {
         let name = name_of(&ChannelOptions::new().slots(2));
         let (first, second) = (writer(&name), memory_of(&name));
-        let second =
-            thread::spawn(move || Some(send(&Writer::new(second).ok()?, true).expect("there is room").sequence));
+        let second = thread::spawn(move || Some(send(&send_in(second).ok()?, true).expect("there is room").sequence));
         send(&first, true);
         drop(first);
         assert!(join([second])[0].is_none_or(|sequence| sequence == 2));
@@ -203,14 +216,11 @@ fn a_place_has_one_successor() {
         let rivals = [memory_of(&name), memory_of(&name)];
         let lives = sys::mortal(steps, || {
             let first = first;
-            first
-                .attach_receiver()
-                .map(|_| first.claim(0, 0).store(7, prim::Ordering::Release))
-                .expect("there is a place");
+            receive_in(&first).map(|_| first.claim(0, 0).store(7, prim::Ordering::Release)).expect("there is a place");
         });
         let rivals = rivals.map(|memory| {
             thread::spawn(move || {
-                let came = memory.attach_receiver().is_ok();
+                let came = receive_in(&memory).is_ok();
                 assert!(
                     !came || memory.claim(0, 0).load(prim::Ordering::Relaxed) == 0,
                     "what the dead claimed is free"
@@ -228,7 +238,7 @@ fn what_the_dead_read_is_not_written() {
     explore("1 dies reading, 1 comes in its place, 1 sends", (Some(3), Some(4)), || {
         let (channel, sender) = Channel::new(ChannelOptions::new().policy(Policy::Newest));
         let [dead, new] = [memory_of(&channel.name), memory_of(&channel.name)];
-        let (index, _) = dead.attach_receiver().expect("there is a place");
+        let (index, _) = receive_in(&dead).expect("there is a place");
         // All buffers but the one that is held have been used, and are known to be free.
         let send = |number| drop(channel.loan(&sender, number, LARGE).send().expect("never waits"));
         send(1);
@@ -246,7 +256,7 @@ fn what_the_dead_read_is_not_written() {
                 })
             }
         });
-        let newcomer = thread::spawn(move || new.attach_receiver().is_ok());
+        let newcomer = thread::spawn(move || receive_in(&new).is_ok());
         send(5);
         join([reading]);
         join([newcomer]);
@@ -264,15 +274,15 @@ fn a_dead_receiver_is_taken_out_once() {
         let dead = memory_of(&name);
         sys::mortal(u64::MAX, || {
             let dead = dead;
-            dead.attach_receiver().expect("there is a place");
+            receive_in(&dead).expect("there is a place");
             prim::die()
         });
         let newcomer = thread::spawn(move || {
             let new = memory_of(&name);
-            let came = new.attach_receiver().ok().map(|_| new.me());
+            let came = receive_in(&new).ok().map(|_| new.me());
             came.inspect(|_| new.claim(0, 1).store(9, prim::Ordering::Relaxed))
         });
-        let present = writer.memory().sweep();
+        let present = writer.memory().sweep(writer.memory().receivers());
         assert!(present.died.is_none_or(|who| who.pid == DEAD), "a newcomer is not taken for dead");
         let came = join([newcomer])[0];
         let there = writer.memory().owner_of(0);

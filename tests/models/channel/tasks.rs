@@ -36,7 +36,7 @@ impl Queue {
 
     /// Sends message `sequence`, if the one before was processed.
     fn send(&self, sequence: u64) -> bool {
-        let has_room = queue::is_done(&self.task, sequence);
+        let has_room = queue::is_done(&self.task, sequence - 1);
         if has_room {
             self.work();
             queue::offer(&self.task, sequence);

@@ -58,8 +58,8 @@ fn state(object: &Listed) -> &'static str {
         Listed { problem: Some(_), .. } => "damaged",
         Listed { stale: true, .. } => "stale",
         Listed { in_use: false, .. } => "kept",
-        Listed { creator: None, .. } => "orphaned",
         Listed { persistence: Some(Persistence::Keep), .. } => "in use, kept",
+        Listed { creator: None, .. } => "orphaned",
         _ => "in use",
     }
 }

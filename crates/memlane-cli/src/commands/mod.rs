@@ -6,3 +6,5 @@ pub(crate) mod ls;
 pub(crate) mod recv;
 pub(crate) mod rm;
 pub(crate) mod send;
+pub(crate) mod tap;
+pub(crate) mod top;

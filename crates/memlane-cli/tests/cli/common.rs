@@ -97,12 +97,17 @@ impl Place {
         path
     }
 
-    /// Makes the receiver stop in the midst of processing image `sequence`, under the lock.
+    /// Makes the receiver stop in the midst of processing image `sequence`.
     pub(crate) fn hold(&self, sequence: u64) -> Hold {
-        let pipe = self.folder.join(format!(".{sequence:06}.png.part"));
+        self.hold_file(&format!("{sequence:06}.png"))
+    }
+
+    /// Makes the receiver stop in the midst of writing a file.
+    pub(crate) fn hold_file(&self, name: &str) -> Hold {
+        let pipe = self.folder.join(format!(".{name}.part"));
         assert!(Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()), "mkfifo works");
         let reader = fs::OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(&pipe).expect("a pipe");
-        Hold { reader, paths: [pipe, self.received(sequence)] }
+        Hold { reader, paths: [pipe, self.folder.join(name)] }
     }
 
     /// Where the receiver writes an image when its `--out` is the folder.
@@ -333,12 +338,12 @@ impl Drop for Running {
     }
 }
 
-/// A receiver whose sender was killed after the first image, and knows it.
+/// A receiver whose sender was killed after the first image, and knows it. The channel has room for one.
 pub(crate) fn orphan(place: &Place) -> Running {
     place.gray("first.png", 1024, 512);
     let mut hold = place.hold(1);
     let mut receiver = place.start(&["recv", "cam", "--out", ".", "--timeout", "50s"]);
-    let mut sender = place.start(&["send", "cam", "first.png", "first.png"]);
+    let mut sender = place.start(&["send", "cam", "first.png", "first.png", "--slots", "1", "--room", "1"]);
     hold.reached();
     sender.kill();
     hold.release();

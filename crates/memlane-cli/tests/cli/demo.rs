@@ -5,8 +5,16 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// The pid of the demo's other process.
-pub(crate) fn receiver_of(demo: &Running) -> u32 {
-    wait_for("a receiver", || children(demo).first().copied())
+pub(crate) fn receiver_of(demo: &mut Running) -> u32 {
+    wait_for("a receiver", || {
+        let child = children(demo).first().copied();
+        assert!(
+            child.is_some() || demo.is_running(),
+            "{}",
+            std::iter::repeat_with(|| demo.told()).take(30).collect::<String>()
+        );
+        child
+    })
 }
 
 fn children(demo: &Running) -> Vec<u32> {
@@ -43,11 +51,11 @@ fn people_get_it_in_words() {
 #[test]
 fn killed_receivers_are_replaced_and_every_frame_is_verified() {
     let place = Place::new();
-    let demo = place.start(&["demo", "--count", "400", "--json"]);
+    let mut demo = place.start(&["demo", "--count", "1200", "--json"]);
     let mut kills = 0;
     // From before the receiver is attached to the midst of its work: each time a little later.
     for delay in (0..60).step_by(3) {
-        let victim = receiver_of(&demo);
+        let victim = receiver_of(&mut demo);
         std::thread::sleep(Duration::from_millis(delay));
         if children(&demo).contains(&victim) {
             signal(victim, "KILL");
@@ -58,7 +66,7 @@ fn killed_receivers_are_replaced_and_every_frame_is_verified() {
     let ended = demo.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let summary = summary(&ended.out);
-    assert_eq!((&summary["frames"], &summary["verified"]), (&400.into(), &true.into()), "{ended:?}");
+    assert_eq!((&summary["frames"], &summary["verified"]), (&1200.into(), &true.into()), "{ended:?}");
     assert_eq!(summary["receivers_lost"], kills);
     assert_eq!(ended.err.lines().filter(|line| line.contains("is dead; pid")).count(), kills, "{ended:?}");
 }
@@ -68,7 +76,7 @@ fn the_receiver_of_a_killed_demo_ends_and_nothing_is_left() {
     for delay in [0, 1, 2, 5, 10, 30, 100] {
         let place = Place::new();
         let mut demo = place.start(&["demo", "--count", "1000000"]);
-        let receiver = receiver_of(&demo);
+        let receiver = receiver_of(&mut demo);
         std::thread::sleep(Duration::from_millis(delay));
         demo.kill();
         wait_for("the end of the receiver", || {
@@ -81,8 +89,8 @@ fn the_receiver_of_a_killed_demo_ends_and_nothing_is_left() {
 #[test]
 fn a_receiver_that_is_stopped_does_not_keep_the_demo_from_ending() {
     let place = Place::new();
-    let demo = place.start(&["demo", "--count", "1000000"]);
-    let receiver = receiver_of(&demo);
+    let mut demo = place.start(&["demo", "--count", "1000000"]);
+    let receiver = receiver_of(&mut demo);
     place.await_user(&place.names()[0], receiver);
     signal(receiver, "STOP");
     demo.signal("INT");

@@ -1,9 +1,16 @@
 //! The real command, in real processes, each test with a directory of its own that must be empty at the end.
 #![allow(missing_docs)]
 
+mod channel;
 mod common;
 mod deaths;
 mod demo;
-mod handoff;
+mod images;
+
 mod objects;
+mod options;
 mod soak;
+mod streams;
+mod tap;
+mod terminal;
+mod top;

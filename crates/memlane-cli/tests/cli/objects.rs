@@ -34,7 +34,7 @@ fn ls_shows_who_uses_what() {
     assert_eq!((&bytes["name"], &bytes["type"], &bytes["stale"]), (&"bytes".into(), &Value::Null, &false.into()));
     assert_eq!(bytes["users"][0]["pid"], std::process::id());
     assert_eq!((&cam["name"], &cam["stale"], &cam["state"]), (&"cam".into(), &false.into(), &"in use".into()));
-    assert!(cam["type"].as_str().is_some_and(|kind| kind.contains("Handoff")), "{cam}");
+    assert!(cam["type"].as_str().is_some_and(|kind| kind == "channel"), "{cam}");
     assert_eq!((&cam["users"][0]["pid"], &cam["users"][0]["name"]), (&sender.pid().into(), &"memlane".into()));
     let size = std::fs::metadata(place.objects().join("cam")).expect("the object").len();
     assert_eq!(cam["size"], size);
@@ -112,8 +112,32 @@ fn help_names_every_option() {
     let place = Place::new();
     let options: [(&str, &[&str]); 7] = [
         ("demo", &["[IMAGES]...", "--count <N>", "--json"]),
-        ("send", &["<NAME>", "<IMAGES>...", "--timeout <DURATION>", "--json"]),
-        ("recv", &["<NAME>", "--out <DIR>", "--count <N>", "--timeout <DURATION>", "--json"]),
+        (
+            "send",
+            &[
+                "<NAME>",
+                "<FILE>...",
+                "--raw",
+                "--receivers <N>",
+                "--room <N>",
+                "--policy <POLICY>",
+                "lossless",
+                "newest",
+                "queue",
+                "--slots <N>",
+                "--rate <HZ>",
+                "--keep",
+                "--max-message <BYTES>",
+                "16777216",
+                "--timeout <DURATION>",
+                "--json",
+                "eight bytes",
+            ],
+        ),
+        (
+            "recv",
+            &["<NAME>", "[-]", "--out <DIR>", "--raw", "--count <N>", "--timeout <DURATION>", "--json", "eight bytes"],
+        ),
         ("ls", &["--json"]),
         ("rm", &["<NAME>", "--force"]),
         ("gc", &["--dry-run", "--json"]),
@@ -137,6 +161,9 @@ fn completions_know_the_commands() {
     let place = Place::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = place.run(&["completions", shell]).ok();
-        assert!(["demo", "send", "recv", "timeout"].iter().all(|word| script.contains(word)), "{shell}");
+        assert!(
+            ["demo", "send", "recv", "timeout", "policy", "newest"].iter().all(|word| script.contains(word)),
+            "{shell}"
+        );
     }
 }

@@ -82,7 +82,7 @@ fn the_sender_may_start_first() {
     let received = place.run(&["recv", "cam", "--out", "."]).ok();
     assert!(received.starts_with("000001  ./000001.png  16x16 gray8  256 B  from pid "), "{received}");
     let sent = sender.end().ok();
-    assert!(sent.starts_with("000001  a.png  16x16 gray8  256 B  taken after "), "{sent}");
+    assert!(sent.starts_with("000001  a.png  16x16 gray8  256 B  processed after "), "{sent}");
     place.assert_received(1, &image);
 }
 
@@ -141,9 +141,9 @@ fn a_timeout_names_the_receiver_that_does_not_process() {
     place.gray("big.png", 1024, 1024);
     let mut hold = place.hold(1);
     let receiver = place.start(&["recv", "cam", "--out", "."]);
-    let sender = place.start(&["send", "cam", "big.png", "--timeout", "1s"]);
+    let sender = place.start(&["send", "cam", "big.png", "--timeout", "3s"]);
     hold.reached();
-    receiver.signal("STOP"); // while it holds the lock
+    receiver.signal("STOP"); // while it has the image
     let culprit = format!("pid {} (memlane, stopped: `kill -CONT`", receiver.pid());
     sender.end().failed(3, &[&culprit, "has not processed"]);
     assert!(place.names().is_empty(), "the name went with the sender");
@@ -162,7 +162,7 @@ fn a_timeout_names_the_receiver_that_sleeps() {
     hold.release();
     assert!(receiver.line().starts_with("000001"));
     receiver.expect_told(&["is dead", "waiting for the next sender"]);
-    receiver.signal("STOP"); // attached, and without the lock
+    receiver.signal("STOP"); // while it has none
     let culprit = format!("pid {} (memlane, stopped: `kill -CONT`", receiver.pid());
     let sent = place.run(&["send", "cam", "big.png", "--timeout", "300ms"]);
     assert_eq!(sent.code, Some(3), "{sent:?}");
@@ -190,8 +190,8 @@ fn a_second_receiver_is_told_of_the_first() {
     let place = Place::new();
     let receiver = orphan(&place);
     let culprit = format!("pid {} (memlane) receives from 'cam' already", receiver.pid());
-    place.run(&["recv", "cam"]).failed(1, &[&culprit, "end it"]);
-    place.run(&["send", "cam", "first.png"]);
+    place.run(&["recv", "cam"]).failed(1, &[&culprit, "end it", "--room 2"]);
+    place.run(&["send", "cam", "first.png", "--slots", "1", "--room", "1"]);
     receiver.end().ok();
 }
 
