@@ -6,7 +6,7 @@ mod common;
 use common::{Dir, hear, role, say, spawn};
 use memlane::{ChannelOptions, Key, Policy, Receiver, RecvError, Sender, WaitSet, retire};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
@@ -86,8 +86,12 @@ fn a_wake_ends_the_next_wait_without_limit() {
     let set = WaitSet::new();
     set.add(&receivers[0]);
     set.wake();
-    std::thread::spawn(move || says.send(set.wait(None)));
-    assert_eq!(hears.recv_timeout(Duration::from_secs(10)), Ok(vec![]));
+    std::thread::spawn(move || {
+        let woken = set.wait(None);
+        let (start, moment) = (Instant::now(), Duration::from_millis(30));
+        says.send((woken, set.wait(Some(moment)), start.elapsed() >= moment))
+    });
+    assert_eq!(hears.recv_timeout(Duration::from_secs(10)), Ok((vec![], vec![], true)), "one wait, and not the next");
 }
 
 #[test]
