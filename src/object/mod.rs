@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 const SWEEP: usize = 16;
 
 /// The least a wait for a name lets others finish with the directory, also when its time is over.
-const GRACE: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_millis(250);
 
 /// How an object is created.
 ///
