@@ -40,23 +40,32 @@ mod scenarios;
 mod victim;
 
 use aftermath::{left_behind, next_user};
-use common::{Dir, times};
+use common::{Dir, hear, say, spawn, times};
+use meet::Meeting;
 use memlane::Persistence;
 use memlane_crash::{Explore, Report, Verdict, may_trace};
 use scenarios::{OPERATIONS, Run};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 /// At so many further points of each operation victims are killed, and stopped for another operation, with
 /// `MEMLANE_LONG=1`: at every instruction, if it has no more than that.
 const MORE: u64 = 60;
 
+/// So many processes explore at the same time: mostly they wait, for a death to be noticed.
+const EXPLORERS: usize = 4;
+
 fn main() -> ExitCode {
-    if let Some((operation, arguments)) = common::role() {
-        return victim::act(&operation, &arguments);
+    match common::role() {
+        Some((role, arguments)) if role == "explorer" => return explore(&arguments.concat()),
+        Some((operation, arguments)) => return victim::act(&operation, &arguments),
+        None => {}
     }
     let wanted = std::env::args().nth(1).filter(|argument| !argument.starts_with('-')).unwrap_or_default();
-    let own = file_system::own_file_system();
-    if !own {
+    if !file_system::own_file_system() {
         println!(
             "SKIPPED: leaks of memory, because this system allows no file system of our own; leaks of names are looked for"
         );
@@ -76,35 +85,123 @@ fn main() -> ExitCode {
             "death at every failpoint, because this is not built with --cfg memlane_failpoints"
         }
     );
-    let mut totals = vec![deaths(&wanted, own)];
-    if !failpoints {
-        totals.push(meetings(&wanted, own));
-    }
-    totals.iter().for_each(|total| println!("{}", total.summary()));
-    let done = |total: &Report| total.kills + total.schedules;
-    let sound = totals.iter().all(|total| total.violations.is_empty()) && totals.iter().map(done).sum::<usize>() > 0;
+    let totals = explore_all(&wanted);
+    totals.iter().filter(|total| total.done > 0).for_each(Total::print);
+    let sound = totals.iter().all(|total| total.violations == 0) && totals.iter().any(|total| total.done > 0);
     if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Lets victims die in all operations.
-fn deaths(wanted: &str, own: bool) -> Report {
-    let mut total = Report::new("all operations");
-    for operation in OPERATIONS.iter().filter(|operation| operation.title.contains(wanted)) {
-        let mut report = Report::new(operation.title);
-        for persistence in operation.persistences {
-            let look = |dir: &Dir| next_user(dir, operation.expected, 0, false);
-            report.add(die(operation.title, *persistence, own, &operation.scenario, &look));
+/// What is explored in one go: deaths in an operation, or pairs that have their first operation in common.
+type Work = Box<dyn Fn(bool) -> Vec<Report>>;
+
+/// Deaths, and pairs.
+fn works(wanted: &str) -> [Vec<Work>; 2] {
+    [deaths(wanted), if cfg!(memlane_failpoints) { Vec::new() } else { meetings(wanted) }]
+}
+
+/// What became of all deaths, or of all pairs.
+struct Total {
+    title: &'static str,
+    instructions: u64,
+    points: u64,
+    done: u64,
+    violations: u64,
+    what: &'static str,
+    start: Instant,
+}
+
+impl Total {
+    fn new(title: &'static str, what: &'static str) -> Self {
+        Self { title, instructions: 0, points: 0, done: 0, violations: 0, what, start: Instant::now() }
+    }
+
+    fn add(&mut self, counts: &str) {
+        let numbers = counts.split(' ').map(|number| number.parse::<u64>().expect("a number"));
+        let [instructions, points, done, violations] = numbers.collect::<Vec<_>>()[..] else { panic!("{counts}") };
+        self.instructions += instructions;
+        self.points += points;
+        self.done += done;
+        self.violations += violations;
+    }
+
+    fn print(&self) {
+        let Self { title, instructions, points, done, violations, what, start } = self;
+        let took = start.elapsed().as_secs_f64();
+        println!(
+            "{title:<50} {instructions:>8} instructions, {points:>4} points, {done:>4} {what}, {violations} violations, {took:>6.1} s"
+        );
+    }
+}
+
+/// Lets explorers do all the work, whoever is free the next, and prints what they report.
+fn explore_all(wanted: &str) -> [Total; 2] {
+    let [of_deaths, of_pairs] = works(wanted).map(|works| works.len());
+    let totals = [Total::new("all operations", "kills"), Total::new("all pairs of operations", "schedules")];
+    let (totals, next) = (Mutex::new(totals), AtomicUsize::new(0));
+    let work_through = || {
+        let mut explorer = spawn(Path::new("/dev/shm"), "explorer", &[wanted]);
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= of_deaths + of_pairs {
+                return;
+            }
+            explorer.say(&number.to_string());
+            let mut lines = String::new();
+            let counts = loop {
+                let said = explorer.hear().expect("an explorer goes on to the end");
+                match said.strip_prefix('=') {
+                    Some(counts) => break counts.to_owned(),
+                    None => lines += &format!("{said}\n"),
+                }
+            };
+            print!("{lines}");
+            let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+            totals[usize::from(number >= of_deaths)].add(&counts);
         }
-        println!("{report}");
-        total.add(report);
+    };
+    std::thread::scope(|scope| (0..EXPLORERS).for_each(|_| drop(scope.spawn(work_through))));
+    totals.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does the work whose numbers come, and says what came of it: in a file system of its own, so that no other explorer's
+/// memory is taken for a leak.
+fn explore(wanted: &str) -> ExitCode {
+    let own = file_system::own_file_system();
+    let works: Vec<Work> = works(wanted).into_iter().flatten().collect();
+    while let Some(number) = hear() {
+        let mut counts = [0; 4];
+        for report in works[number.parse::<usize>().expect("a number")](own) {
+            report.to_string().lines().for_each(say);
+            let (points, done) = (report.points as u64, (report.kills + report.schedules) as u64);
+            let more = [report.steps, points, done, report.violations.len() as u64];
+            counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
+        }
+        say(&format!("={}", counts.map(|count| count.to_string()).join(" ")));
     }
-    for row in channels::rows().iter().filter(|row| row.title.contains(wanted)) {
-        let scenario = |dir: &Dir, run: &mut Run| row.run(dir, run);
-        let report = die(row.title, Persistence::UntilLastUser, own, &scenario, &|dir| row.look(dir));
-        println!("{report}");
-        total.add(report);
-    }
-    total
+    ExitCode::SUCCESS
+}
+
+/// Lets victims die in all operations.
+fn deaths(wanted: &str) -> Vec<Work> {
+    let operations = OPERATIONS.iter().filter(|operation| operation.title.contains(wanted)).map(|operation| {
+        let work: Work = Box::new(|own| {
+            let mut report = Report::new(operation.title);
+            for persistence in operation.persistences {
+                let look = |dir: &Dir| next_user(dir, operation.expected, 0, false);
+                report.add(die(operation.title, *persistence, own, &operation.scenario, &look));
+            }
+            vec![report]
+        });
+        work
+    });
+    let rows = channels::rows().into_iter().filter(|row| row.title.contains(wanted)).map(|row| {
+        let work: Work = Box::new(move |own| {
+            let scenario = |dir: &Dir, run: &mut Run| row.run(dir, run);
+            vec![die(row.title, Persistence::UntilLastUser, own, &scenario, &|dir| row.look(dir))]
+        });
+        work
+    });
+    operations.chain(rows).collect()
 }
 
 /// Lets victims die in an operation, wherever that may make a difference.
@@ -132,27 +229,35 @@ fn die(
 }
 
 /// Stops victims at their points, while another operation runs.
-fn meetings(wanted: &str, own: bool) -> Report {
-    let mut total = Report::new("all pairs of operations");
-    // What was walked through last: most pairs have their first operation in common with the pair before.
-    let mut walked: Option<(String, Report)> = None;
+fn meetings(wanted: &str) -> Vec<Work> {
+    let mut groups: Vec<Vec<Meeting>> = Vec::new();
     let all = names::meetings().chain(locks::meetings()).chain(channel_pairs::meetings());
     for meeting in all.filter(|meeting| meeting.title.contains(wanted)) {
+        match groups.last_mut().filter(|group| group[0].first == meeting.first) {
+            Some(group) => group.push(meeting),
+            None => groups.push(vec![meeting]),
+        }
+    }
+    let work = |group: Vec<Meeting>| -> Work { Box::new(move |own| meet_all(&group, own)) };
+    groups.into_iter().map(work).collect()
+}
+
+/// Walks through the first operation, which all have in common, once.
+fn meet_all(group: &[Meeting], own: bool) -> Vec<Report> {
+    let mut reports: Vec<Report> = Vec::new();
+    for meeting in group {
         let scenario = |run: &mut memlane_crash::Run| {
             let (number, persistence) = (run.number(), Persistence::UntilLastUser);
             without_leaks(own, |dir| (meeting.run)(dir, &mut Run { run, persistence, number }))
         };
         let explore = Explore::new(&meeting.title).further(meeting.further as usize);
         let mut explore = explore.before_changes(meeting.before);
-        if let Some((_, report)) = walked.as_ref().filter(|(first, _)| *first == meeting.first) {
+        if let Some(report) = reports.last() {
             explore = explore.at_points_of(report);
         }
-        let report = explore.schedules(&scenario);
-        println!("{report}");
-        total.add(report.clone());
-        walked = Some((meeting.first, report));
+        reports.push(explore.schedules(&scenario));
     }
-    total
+    reports
 }
 
 /// Does something in a fresh directory, after which no memory may be missing.
