@@ -14,6 +14,16 @@ pub use counted::die_at;
 #[cfg(any(memlane_failpoints, miri, memlane_heap))]
 pub(crate) use counted::{AtomicU32, AtomicU64, Ordering};
 
+/// A sequentially consistent fence, where the last change of shared memory was an exchange: on x86-64 that is one already.
+#[inline]
+pub(crate) fn fence_after_exchange() {
+    if cfg!(all(target_arch = "x86_64", not(any(miri, memlane_heap)))) {
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
+
 /// Marks a step that changed what other processes see, outside the atomics: a name, a file, a lock.
 #[inline]
 pub(crate) fn step() {

@@ -531,6 +531,7 @@ impl Attachment {
     }
 
     /// Whether this process may still act on the object.
+    #[inline]
     pub(crate) fn check(&self) -> Result<(), LockError> {
         if self.is_forked() {
             return Err(LockError::Forked { object: self.name() });

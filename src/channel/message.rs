@@ -21,9 +21,13 @@ use std::time::Duration;
 pub(super) const METADATA: usize = 64;
 
 /// A small message, in this process's own memory until it is sent and after it was received.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 #[repr(C, align(16))]
-struct Small([u64; SMALL / 8]);
+pub(super) struct Small([u64; SMALL / 8]);
+
+impl Small {
+    pub(super) const EMPTY: Self = Self([0; SMALL / 8]);
+}
 
 /// A buffer of the channel, which is this guard's own: to write, or to read.
 #[derive(Clone, Copy)]
@@ -116,6 +120,11 @@ impl<T: Shareable + ?Sized> fmt::Debug for Value<T> {
     }
 }
 
+/// The bytes of a `T` with a tail that was found to be possible.
+fn size<T: Shareable + ?Sized>(tail: T::Tail) -> usize {
+    T::LAYOUT.size(tail.to_len()).unwrap_or(0)
+}
+
 /// Whether a `T` of `len` bytes can lie in an entry, where it is copied as whole words: padding has no value to copy.
 fn is_small<T: Shareable + ?Sized>(len: usize) -> bool {
     len <= SMALL && T::LAYOUT.align() <= align_of::<Small>() && !T::LAYOUT.is_padded()
@@ -133,7 +142,6 @@ pub struct Loan<T: Shareable + ?Sized = [u8]> {
     writer: Option<Arc<Writer>>,
     bytes: Bytes,
     tail: T::Tail,
-    len: usize,
     labelled: bool,
     /// The request that it answers, if it does.
     about: u64,
@@ -147,16 +155,13 @@ impl<T: Shareable + ?Sized> Loan<T> {
         let len = T::LAYOUT.size(tail.to_len()).filter(|len| *len as u64 <= max);
         let channel = || memory.attachment().name();
         let len = len.ok_or_else(|| SendError::TooLarge { channel: channel(), max })?;
-        let bytes = if is_small::<T>(len) {
-            Bytes::Small(Small([0; SMALL / 8]))
-        } else {
-            Bytes::Buffer(Self::take_buffer(writer)?)
-        };
+        let bytes =
+            if is_small::<T>(len) { Bytes::Small(Small::EMPTY) } else { Bytes::Buffer(Self::take_buffer(writer)?) };
         if zeroed && let Bytes::Buffer(buffer) = &bytes {
             // SAFETY: the buffer is this loan's own, and at least `max_message` bytes long.
             unsafe { buffer.base.as_ptr().write_bytes(0, len) };
         }
-        Ok(Self { writer: Some(Arc::clone(writer)), bytes, tail, len, labelled: false, about: 0 })
+        Ok(Self { writer: Some(Arc::clone(writer)), bytes, tail, labelled: false, about: 0 })
     }
 
     fn take_buffer(writer: &Arc<Writer>) -> Result<Buffer, SendError> {
@@ -175,9 +180,10 @@ impl<T: Shareable + ?Sized> Loan<T> {
     ///
     /// [`SendError::TooLarge`] if that would make it longer.
     pub fn shrink(&mut self, tail: T::Tail) -> Result<(), SendError> {
-        let len = T::LAYOUT.size(tail.to_len()).filter(|len| *len <= self.len);
-        let channel = || self.writer().memory().attachment().name();
-        self.len = len.ok_or_else(|| SendError::TooLarge { channel: channel(), max: self.len as u64 })?;
+        if tail.to_len() > self.tail.to_len() {
+            let channel = self.writer().memory().attachment().name();
+            return Err(SendError::TooLarge { channel, max: size::<T>(self.tail) as u64 });
+        }
         self.tail = tail;
         Ok(())
     }
@@ -214,7 +220,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
             Bytes::Small(small) => {
                 let buffer = Self::take_buffer(self.writer())?;
                 // SAFETY: the buffer is ours alone; `len` bytes fit into both, which do not overlap.
-                unsafe { buffer.base.as_ptr().copy_from_nonoverlapping(small.0.as_ptr().cast(), self.len) };
+                unsafe { buffer.base.as_ptr().copy_from_nonoverlapping(small.0.as_ptr().cast(), size::<T>(self.tail)) };
                 self.bytes = Bytes::Buffer(buffer);
                 buffer
             }
@@ -233,11 +239,12 @@ impl<T: Shareable + ?Sized> Loan<T> {
 
     /// What is to be said of the message in its entry, and its bytes, if they lie there.
     pub(super) fn content(&self, stamp: u64) -> (Content, &[u64]) {
+        let len = size::<T>(self.tail);
         let (small, buffer, words) = match &self.bytes {
-            Bytes::Small(small) => (true, 0, &small.0[..self.len.div_ceil(8)]),
+            Bytes::Small(small) => (true, 0, &small.0[..len.div_ceil(8)]),
             Bytes::Buffer(buffer) => (false, buffer.number, [].as_slice()),
         };
-        let place = Place { len: self.len as u64, small, labelled: self.labelled, buffer };
+        let place = Place { len: len as u64, small, labelled: self.labelled, buffer };
         (Content { place, tail: self.tail.to_len(), stamp, about: self.about }, words)
     }
 
@@ -251,8 +258,8 @@ impl<T: Shareable + ?Sized> Loan<T> {
         self.writer.as_ref().expect("it was not sent yet")
     }
 
-    /// It was sent.
-    pub(super) fn into_writer(mut self) -> Arc<Writer> {
+    /// It was sent: dropping it does nothing any more.
+    pub(super) fn take_writer(&mut self) -> Arc<Writer> {
         self.writer.take().expect("it was not sent yet")
     }
 }
@@ -288,7 +295,7 @@ impl<T: Shareable + ?Sized> Drop for Loan<T> {
 
 impl<T: Shareable + ?Sized> fmt::Debug for Loan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loan").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Loan").field("size", &size::<T>(self.tail)).finish_non_exhaustive()
     }
 }
 
@@ -299,17 +306,9 @@ impl<T: Shareable + ?Sized> fmt::Debug for Loan<T> {
 /// with [`give_back`](Message::give_back), it says the opposite.
 pub struct Message<T: Shareable + ?Sized = [u8]> {
     reader: Arc<Reader>,
-    lane: usize,
-    sequence: u64,
+    held: Held<T>,
     bytes: Bytes,
-    claim: Option<u64>,
-    tail: T::Tail,
-    len: usize,
-    stamp: u64,
-    about: u64,
     label: Option<Box<Label>>,
-    missed: u64,
-    deliveries: u64,
     done: Done,
     panicking: bool,
 }
@@ -325,10 +324,33 @@ pub(super) struct Found {
     pub(super) deliveries: Option<u64>,
 }
 
-impl<T: Shareable + ?Sized> Message<T> {
-    /// Takes hold of a message that was found in its entry; `None` if it was overwritten meanwhile. With `reserved` also
-    /// the claim is used that is kept for `latest`.
-    pub(super) fn hold(reader: &Arc<Reader>, found: &Found, reserved: bool) -> Result<Option<Self>, RecvError> {
+/// A message that a receiver has taken hold of, to be made a guard of. Until then it is as short as can be, because it is
+/// handed from call to call: the bytes of a small one lie elsewhere meanwhile.
+#[must_use = "nobody else lets go of it"]
+pub(super) struct Held<T: Shareable + ?Sized> {
+    sequence: u64,
+    tail: T::Tail,
+    stamp: u64,
+    about: u64,
+    missed: u64,
+    lane: u16,
+    /// The buffer, if it is not small.
+    buffer: Option<u16>,
+    deliveries: u16,
+    claim: Option<u8>,
+    labelled: bool,
+}
+
+impl<T: Shareable + ?Sized> Held<T> {
+    /// Takes hold of a message that was found in its entry, and copies it to `small` if it is a small one; `None` if it was
+    /// overwritten meanwhile. With `reserved` also the claim is used that is kept for `latest`.
+    #[inline(always)]
+    pub(super) fn take(
+        reader: &Reader,
+        found: &Found,
+        reserved: bool,
+        small: &mut Small,
+    ) -> Result<Option<Self>, RecvError> {
         let Found { lane, sequence, content: Content { place, tail, stamp, about }, missed, deliveries } = *found;
         let (memory, geometry) = (reader.memory(), reader.memory().geometry());
         let corrupt = || RecvError::Corrupt { channel: memory.attachment().name(), lane, sequence };
@@ -342,54 +364,68 @@ impl<T: Shareable + ?Sized> Message<T> {
         if !sound {
             return Err(corrupt());
         }
+        let claim = if !place.small || deliveries.is_some() { Some(reader.take_claim(reserved)?) } else { None };
         let entry = memory.entry(lane, sequence);
-        let mut claim = None;
-        if !place.small || deliveries.is_some() {
-            claim = Some(reader.take_claim(reserved)?);
-        }
-        let mut message = Self {
-            reader: Arc::clone(reader),
-            lane,
-            sequence,
-            bytes: Bytes::Small(Small([0; SMALL / 8])),
-            claim,
-            tail,
-            len,
-            stamp,
-            about,
-            label: None,
-            missed,
-            deliveries: deliveries.unwrap_or(1),
-            done: Done::Processed,
-            panicking: std::thread::panicking(),
-        };
-        let is_there = match (&mut message.bytes, claim) {
-            (Bytes::Small(small), _) if place.small => entry.copy_small(sequence, len, &mut small.0),
-            (_, Some(claim)) => reader.claim(claim, entry, sequence, lane, place.buffer),
-            _ => false,
+        let is_there = match claim {
+            _ if place.small => entry.copy_small(sequence, len, &mut small.0),
+            Some(claim) => reader.claim(claim, entry, sequence, lane, place.buffer),
+            None => false,
         };
         if !is_there {
-            message.forget();
+            reader.let_go(lane, sequence, Done::Absent, claim);
             return Ok(None);
         }
-        if !place.small {
-            message.bytes = Bytes::Buffer(Buffer { number: place.buffer, base: memory.buffer(lane, place.buffer) });
-            message.label = place.labelled.then(|| message.read_label(place.buffer));
-        }
-        Ok(Some(message))
+        Ok(Some(Self {
+            sequence,
+            tail,
+            stamp,
+            about,
+            missed,
+            lane: lane as u16,
+            buffer: (!place.small).then_some(place.buffer),
+            deliveries: deliveries.unwrap_or(1) as u16,
+            claim,
+            labelled: place.labelled,
+        }))
     }
 
-    /// Copies what lies beside the buffer.
-    fn read_label(&self, buffer: u16) -> Box<Label> {
-        let label = self.reader.memory().buffer_header(self.lane, buffer).cast::<Label>();
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn lane(&self) -> usize {
+        self.lane.into()
+    }
+
+    /// How long ago it was sent, if its sender reads the clock of `reader`.
+    pub(super) fn age(&self, reader: &Reader) -> Option<Duration> {
+        reader.is_same_clock(self.lane()).then(|| Duration::from_nanos(sys::now().saturating_sub(self.stamp)))
+    }
+}
+
+impl<T: Shareable + ?Sized> Message<T> {
+    /// The guard of a message that `reader` holds; `small` has its bytes if it is a small one.
+    #[inline(always)]
+    pub(super) fn of(reader: &Arc<Reader>, held: Held<T>, small: &Small) -> Self {
+        let memory = reader.memory();
+        let (bytes, label) = match held.buffer {
+            None => (Bytes::Small(*small), None),
+            Some(number) => {
+                let base = memory.buffer(held.lane(), number);
+                let label = held.labelled.then(|| Self::read_label(reader, held.lane(), number));
+                (Bytes::Buffer(Buffer { number, base }), label)
+            }
+        };
+        let (reader, panicking) = (Arc::clone(reader), std::thread::panicking());
+        Self { reader, held, bytes, label, done: Done::Processed, panicking }
+    }
+
+    /// Copies what lies beside a buffer that is claimed.
+    fn read_label(reader: &Reader, lane: usize, buffer: u16) -> Box<Label> {
+        let label = reader.memory().buffer_header(lane, buffer).cast::<Label>();
         // SAFETY: large and aligned enough, as asserted above; claimed like the buffer, so that no sender writes it; any
         // bytes are a label.
         Box::new(unsafe { label.read() })
-    }
-
-    /// It was not received after all: nothing is to be said of it.
-    fn forget(mut self) {
-        self.done = Done::Absent;
     }
 
     /// Says that it was not processed: in a queue somebody else gets it; otherwise its sender's [`Ticket`](crate::Ticket)
@@ -401,36 +437,36 @@ impl<T: Shareable + ?Sized> Message<T> {
     /// Its number in its lane, from 1, without a gap: a successor goes on where a dead sender ended.
     #[must_use]
     pub fn sequence(&self) -> u64 {
-        self.sequence
+        self.held.sequence
     }
 
     /// The lane it came by: each sender has one.
     #[must_use]
     pub fn lane(&self) -> usize {
-        self.lane
+        self.held.lane()
     }
 
     /// The request that it answers, if it does.
     pub(super) fn about(&self) -> u64 {
-        self.about
+        self.held.about
     }
 
     /// How many messages of its lane were overwritten before this receiver could get them, since the one before.
     #[must_use]
     pub fn missed(&self) -> u64 {
-        self.missed
+        self.held.missed
     }
 
     /// In a queue, how often it was taken, with this time: more than once if who took it died or gave it back.
     #[must_use]
     pub fn deliveries(&self) -> u64 {
-        self.deliveries
+        self.held.deliveries.into()
     }
 
     /// How long ago it was sent, or `None` if its sender reads another clock (in another time namespace).
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        self.reader.is_same_clock(self.lane).then(|| Duration::from_nanos(sys::now().saturating_sub(self.stamp)))
+        self.held.age(&self.reader)
     }
 
     /// The bytes its sender sent along.
@@ -449,7 +485,7 @@ impl<T: Shareable + ?Sized> Message<T> {
     /// The number of its bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.len
+        size::<T>(self.held.tail)
     }
 }
 
@@ -457,10 +493,10 @@ impl<T: Shareable + ?Sized> Deref for Message<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: `base` is aligned and long enough for a `T` with this tail, as `hold` checked. Every byte pattern is a
+        // SAFETY: `base` is aligned and long enough for a `T` with this tail, as `Held::take` checked. Every byte pattern is a
         // `T`, and nothing in it changes through a shared reference. Small ones are ours; a buffer is claimed: a sender
         // that keeps to the protocol does not write it (docs/DESIGN.md, "Trust").
-        unsafe { &*T::from_base(self.bytes.base().cast_mut(), self.tail) }
+        unsafe { &*T::from_base(self.bytes.base().cast_mut(), self.held.tail) }
     }
 }
 
@@ -468,16 +504,16 @@ impl<T: Shareable + ?Sized> Drop for Message<T> {
     fn drop(&mut self) {
         let unwinds = !self.panicking && std::thread::panicking();
         let done = if unwinds && self.done == Done::Processed { Done::GaveBack } else { self.done };
-        self.reader.let_go(self.lane, self.sequence, done, self.claim);
+        self.reader.let_go(self.held.lane(), self.held.sequence, done, self.held.claim);
     }
 }
 
 impl<T: Shareable + ?Sized> fmt::Debug for Message<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
-            .field("sequence", &self.sequence)
-            .field("lane", &self.lane)
-            .field("size", &self.len)
+            .field("sequence", &self.sequence())
+            .field("lane", &self.lane())
+            .field("size", &self.size())
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::lane::{self, Seen};
 use super::memory::{Entry, Memory};
-use super::message::{Found, Message};
+use super::message::{Found, Held, Message, Small};
 use super::queue::{self, Task};
 use super::roster::{Done, Ending, ReceiverInfo, SenderInfo, Start};
 use super::wait::Event;
@@ -55,9 +55,9 @@ impl Reader {
     }
 
     /// Says how long a message took: of the first ones, and then of each 16th, as to ask the time takes some.
-    fn note_latency<T: Shareable + ?Sized>(&self, message: &Message<T>) {
-        if message.sequence() < 16 || message.sequence().is_multiple_of(16) {
-            let age = message.age().map_or(0, |age| age.as_nanos() as u64);
+    fn note_latency<T: Shareable + ?Sized>(&self, held: &Held<T>) {
+        if held.sequence() < 16 || held.sequence().is_multiple_of(16) {
+            let age = held.age(self).map_or(0, |age| age.as_nanos() as u64);
             self.memory.latency(self.index).store(age, Ordering::Relaxed);
         }
     }
@@ -67,12 +67,12 @@ impl Reader {
     }
 
     /// Takes a claim that is not in use, with `reserved` also the last one.
-    pub(super) fn take_claim(&self, reserved: bool) -> Result<u64, RecvError> {
+    pub(super) fn take_claim(&self, reserved: bool) -> Result<u8, RecvError> {
         let limit = self.memory.geometry().claims - u64::from(!reserved);
         let mut used = self.claims.load(Ordering::Relaxed);
         loop {
-            let claim = u64::from(used.trailing_ones());
-            if claim >= limit {
+            let claim = used.trailing_ones() as u8;
+            if u64::from(claim) >= limit {
                 return Err(self.no_claim(reserved));
             }
             // ORDERING: Acquire pairs with the Release in `let_go`: the word of the claim is 0 before it is written anew.
@@ -94,8 +94,8 @@ impl Reader {
     }
 
     /// Claims the buffer of a message that was found in `entry`; false if it has left it meanwhile.
-    pub(super) fn claim(&self, claim: u64, entry: &Entry, sequence: u64, lane: usize, buffer: u16) -> bool {
-        lane::claim(self.memory.claim(self.index, claim), entry, sequence, lane, buffer)
+    pub(super) fn claim(&self, claim: u8, entry: &Entry, sequence: u64, lane: usize, buffer: u16) -> bool {
+        lane::claim(self.memory.claim(self.index, claim.into()), entry, sequence, lane, buffer)
     }
 
     /// Lets go of a message, and says what was done with it.
@@ -103,7 +103,7 @@ impl Reader {
     /// In this order, because a death may come between any two: a message that was processed is known to be, then its
     /// sender need not wait for it, then its buffer can be used again. In a queue it is said first who did it: its ticket
     /// asks for that as soon as it is done.
-    pub(super) fn let_go(&self, lane: usize, sequence: u64, done: Done, claim: Option<u64>) {
+    pub(super) fn let_go(&self, lane: usize, sequence: u64, done: Done, claim: Option<u8>) {
         let memory = &self.memory;
         // In a forked child everything is its parent's.
         if memory.attachment().is_forked() {
@@ -121,13 +121,13 @@ impl Reader {
             }
         }
         if let Some(claim) = claim {
-            lane::give_back(memory.claim(self.index, claim));
+            lane::give_back(memory.claim(self.index, claim.into()));
             // ORDERING: Release pairs with the Acquire in `take_claim`.
             self.claims.fetch_and(!(1 << claim), Ordering::Release);
         }
-        memory.released().notify();
+        memory.released().notify_after_exchange();
         if queue {
-            memory.messages().notify();
+            memory.messages().notify_after_exchange();
         }
     }
 }
@@ -213,15 +213,20 @@ impl Progress {
     }
 
     /// Receives the next message, if everybody gets all.
-    fn take_next<T: Shareable + ?Sized>(&mut self, reader: &Arc<Reader>) -> Result<Option<Message<T>>, RecvError> {
+    #[inline(always)]
+    fn take_next<T: Shareable + ?Sized>(
+        &mut self,
+        reader: &Reader,
+        small: &mut Small,
+    ) -> Result<Option<Held<T>>, RecvError> {
         let (memory, lane) = (&reader.memory, self.lane);
         for _ in 0..TRIES {
             let sequence = self.cursor;
             let entry = memory.entry(lane, sequence);
             match entry.look(sequence) {
                 Seen::There => {
-                    if let Some(message) = self.take(reader, sequence, false)? {
-                        return Ok(Some(message));
+                    if let Some(held) = self.take(reader, sequence, false, small)? {
+                        return Ok(Some(held));
                     }
                 }
                 Seen::Later => self.fall_behind(reader),
@@ -237,24 +242,26 @@ impl Progress {
 
     /// Receives message `sequence`, which was seen in its entry, and passes over those before it; `None` if it was
     /// overwritten meanwhile. If it cannot be held, nothing is passed over.
+    #[inline(always)]
     fn take<T: Shareable + ?Sized>(
         &mut self,
-        reader: &Arc<Reader>,
+        reader: &Reader,
         sequence: u64,
         reserved: bool,
-    ) -> Result<Option<Message<T>>, RecvError> {
+        small: &mut Small,
+    ) -> Result<Option<Held<T>>, RecvError> {
         let Some(content) = reader.memory.entry(self.lane, sequence).content(sequence) else { return Ok(None) };
         let found = Found { lane: self.lane, sequence, content, missed: self.missed, deliveries: None };
-        match Message::hold(reader, &found, reserved) {
+        match Held::take(reader, &found, reserved, small) {
             Err(error @ RecvError::Corrupt { .. }) => {
                 self.pass_over(reader, sequence + 1);
                 Err(error)
             }
-            Ok(Some(message)) => {
+            Ok(Some(held)) => {
                 self.pass_over(reader, sequence);
                 self.missed = 0;
                 self.advance(reader, sequence + 1);
-                Ok(Some(message))
+                Ok(Some(held))
             }
             not_held => not_held,
         }
@@ -263,9 +270,10 @@ impl Progress {
     /// Receives a message, if they are shared out.
     fn take_shared<T: Shareable + ?Sized>(
         &mut self,
-        reader: &Arc<Reader>,
+        reader: &Reader,
         probe: bool,
-    ) -> Result<Option<Message<T>>, RecvError> {
+        small: &mut Small,
+    ) -> Result<Option<Held<T>>, RecvError> {
         let (memory, lane) = (&reader.memory, self.lane);
         let last = memory.last(lane);
         let mut all_done = true;
@@ -290,7 +298,7 @@ impl Progress {
                 return Err(reader.no_claim(false));
             }
             if let Some(deliveries) = queue::take(word, sequence, memory.me(), is_dead) {
-                return self.hold_shared(reader, sequence, deliveries).map(Some);
+                return self.hold_shared(reader, sequence, deliveries, small).map(Some);
             }
         }
         Ok(None)
@@ -299,10 +307,11 @@ impl Progress {
     /// Holds the message that was taken at the place of `sequence`.
     fn hold_shared<T: Shareable + ?Sized>(
         &self,
-        reader: &Arc<Reader>,
+        reader: &Reader,
         sequence: u64,
         deliveries: u64,
-    ) -> Result<Message<T>, RecvError> {
+        small: &mut Small,
+    ) -> Result<Held<T>, RecvError> {
         let (memory, lane) = (&reader.memory, self.lane);
         let entry = memory.entry(lane, sequence);
         // The place may have gone on to a later message before it was taken: what is there now stays.
@@ -313,9 +322,9 @@ impl Progress {
             let deliveries = Some(deliveries);
             Found { lane, sequence, content, missed: 0, deliveries }
         });
-        let held = found.map_or(Ok(None), |found| Message::hold(reader, &found, false));
+        let held = found.map_or(Ok(None), |found| Held::take(reader, &found, false, small));
         let corrupt = || RecvError::Corrupt { channel: memory.attachment().name(), lane, sequence };
-        let held = held.and_then(|message| message.ok_or_else(corrupt));
+        let held = held.and_then(|held| held.ok_or_else(corrupt));
         if held.is_err() {
             // Nobody can make anything of it.
             reader.let_go(lane, sequence, Done::Processed, None);
@@ -348,6 +357,8 @@ pub struct Receiver<T: Shareable + ?Sized = [u8]> {
     turn: usize,
     /// When it was last looked who has died, by calls that do not wait.
     probed: Instant,
+    /// Where a small message lies until it has become a guard.
+    small: Small,
     message: PhantomData<fn() -> Box<T>>,
 }
 
@@ -386,7 +397,14 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         let (reader, starts) = Reader::new(memory, index);
         let progress = |Start { lane, cursor, joined }| Progress { lane, cursor, joined, missed: 0 };
         let lanes = starts.into_iter().map(progress).collect();
-        Self { reader: Arc::new(reader), lanes, turn: 0, probed: Instant::now(), message: PhantomData }
+        Self {
+            reader: Arc::new(reader),
+            lanes,
+            turn: 0,
+            probed: Instant::now(),
+            small: Small::EMPTY,
+            message: PhantomData,
+        }
     }
 
     pub(super) fn reader(&self) -> &Arc<Reader> {
@@ -440,14 +458,20 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<Option<Message<T>>, RecvError> {
         self.memory().attachment().check()?;
-        if let Some(message) = self.poll(false)? {
-            return Ok(Some(message));
+        if let Some(held) = self.poll(false)? {
+            return Ok(Some(self.guard(held)));
         }
         let probe = self.probed.elapsed() >= TRUST;
         if probe {
             self.probed = Instant::now();
         }
-        self.look(probe, &mut |this, probe| this.poll(probe).transpose()).transpose()
+        let held = self.look(probe, &mut |this, probe| this.poll(probe).transpose()).transpose()?;
+        Ok(held.map(|held| self.guard(held)))
+    }
+
+    #[inline(always)]
+    fn guard(&self, held: Held<T>) -> Message<T> {
+        Message::of(&self.reader, held, &self.small)
     }
 
     /// Waits for a message as [`recv`](Self::recv), and receives up to `most` that are there then.
@@ -458,9 +482,9 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     pub fn recv_many(&mut self, most: usize) -> Result<Vec<Message<T>>, RecvError> {
         let mut messages = vec![self.recv()?];
         while messages.len() < most
-            && let Ok(Some(message)) = self.poll(false)
+            && let Ok(Some(held)) = self.poll(false)
         {
-            messages.push(message);
+            messages.push(self.guard(held));
         }
         Ok(messages)
     }
@@ -480,11 +504,11 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         }
         for _ in 0..TRIES {
             let Some((newest, sequence)) = self.newest() else { break };
-            if let Some(message) = self.lanes[newest].take(&self.reader, sequence, true)? {
+            if let Some(held) = self.lanes[newest].take(&self.reader, sequence, true, &mut self.small)? {
                 for progress in self.lanes.iter_mut().filter(|progress| progress.lane != newest) {
                     progress.pass_over(&self.reader, self.reader.memory.last(progress.lane) + 1);
                 }
-                return Ok(Some(message));
+                return Ok(Some(self.guard(held)));
             }
         }
         self.try_recv()
@@ -559,15 +583,18 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     fn receive(&mut self, timeout: Option<Duration>) -> Result<Message<T>, RecvError> {
         self.memory().attachment().check()?;
         // What is there needs no clock.
-        if let Some(message) = self.poll(false)? {
-            return Ok(message);
+        let mut spun = false;
+        loop {
+            if let Some(held) = self.poll(false)? {
+                return Ok(self.guard(held));
+            }
+            if spun || !self.spin(timeout) {
+                break;
+            }
+            spun = true;
         }
-        if self.spin(timeout)
-            && let Some(message) = self.poll(false)?
-        {
-            return Ok(message);
-        }
-        self.sleep_until(timeout, |this, probe| this.poll(probe).transpose())
+        let held = self.sleep_until(timeout, |this, probe| this.poll(probe).transpose())?;
+        Ok(self.guard(held))
     }
 
     /// Spins until it is worth while to look for a message; false if that took too long.
@@ -647,20 +674,20 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     }
 
     /// Receives a message that is there; the lanes take turns.
-    fn poll(&mut self, probe: bool) -> Result<Option<Message<T>>, RecvError> {
+    #[inline(always)]
+    fn poll(&mut self, probe: bool) -> Result<Option<Held<T>>, RecvError> {
         let count = self.lanes.len();
         let queue = self.memory().geometry().policy == Policy::Queue;
         for offset in 0..count {
             let lane = self.turn + offset;
             let lane = if lane < count { lane } else { lane - count };
-            let (progress, reader) = (&mut self.lanes[lane], &self.reader);
-            let message = if queue { progress.take_shared(reader, probe) } else { progress.take_next(reader) };
-            if let Ok(Some(message)) = &message {
-                self.reader.note_latency(message);
+            let (progress, reader, small) = (&mut self.lanes[lane], &self.reader, &mut self.small);
+            let held =
+                if queue { progress.take_shared(reader, probe, small)? } else { progress.take_next(reader, small)? };
+            if let Some(held) = held {
+                reader.note_latency(&held);
                 self.turn = if lane + 1 < count { lane + 1 } else { 0 };
-            }
-            if !matches!(message, Ok(None)) {
-                return message;
+                return Ok(Some(held));
             }
         }
         Ok(None)

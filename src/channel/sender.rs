@@ -336,13 +336,16 @@ impl<T: Shareable + ?Sized> Loan<T> {
         self.deliver(Some(Duration::ZERO))
     }
 
-    fn deliver(self, timeout: Option<Duration>) -> Result<Ticket, Unsent<T>> {
+    fn deliver(mut self, timeout: Option<Duration>) -> Result<Ticket, Unsent<T>> {
         let sent = self.writer().wait_for_room(timeout).map(|mut state| {
             let sequence = self.commit(&mut state, sys::now());
-            self.writer().announce(&mut state, sequence)
+            let sent = self.writer().announce(sequence);
+            // While the message is on its way: the next one need not look for room then.
+            self.writer().has_room(&mut state);
+            sent
         });
         match sent {
-            Ok(sent) => Ok(Ticket::new(self.into_writer(), sent)),
+            Ok(sent) => Ok(Ticket::new(self.take_writer(), sent)),
             Err(error) => Err(Unsent::new(error, self)),
         }
     }
@@ -369,9 +372,9 @@ impl<T: Shareable + ?Sized> Loan<T> {
                 sequence = loan.commit(&mut state, stamp);
                 sent += 1;
             }
-            let announced = writer.announce(&mut state, sequence);
             drop(state);
-            loans.drain(..sent).for_each(|loan| drop(loan.into_writer()));
+            let announced = writer.announce(sequence);
+            loans.drain(..sent).for_each(|mut loan| drop(loan.take_writer()));
             ticket = Some(Ticket::new(writer, announced));
         }
         Ok(ticket)

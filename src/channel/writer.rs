@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::owner::OwnerId;
 use crate::prim::{self, Ordering};
 use crate::sys;
+use smallvec::SmallVec;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A lane that this process sends in. Its loans and tickets share it.
@@ -26,15 +27,14 @@ pub(super) struct State {
     pool: Pool,
     /// Up to here, messages may be overwritten.
     let_go: u64,
-    /// Who received when the last message was sent, by place.
-    receivers: Arc<[OwnerId]>,
 }
 
 /// A message that was sent, and who was to receive it.
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
     pub(super) sequence: u64,
-    pub(super) receivers: Arc<[OwnerId]>,
+    /// By place; `NOBODY` where nobody received.
+    pub(super) receivers: SmallVec<[OwnerId; 4]>,
 }
 
 impl Writer {
@@ -69,7 +69,6 @@ impl Writer {
             next: last + 1,
             pool: Pool::new(lane, window, geometry.buffers() as usize, geometry.shape(lane).stride),
             let_go: oldest - 1,
-            receivers: Arc::new([]),
         }
     }
 
@@ -141,13 +140,9 @@ impl Writer {
     }
 
     /// Wakes who waits for messages, and finds out who is to receive what was sent last.
-    pub(super) fn announce(&self, state: &mut State, sequence: u64) -> Sent {
+    pub(super) fn announce(&self, sequence: u64) -> Sent {
         self.memory.messages().notify();
-        let now = self.memory.who_receives(self.lane);
-        if !now.eq(state.receivers.iter().copied()) {
-            state.receivers = self.memory.who_receives(self.lane).collect();
-        }
-        Sent { sequence, receivers: Arc::clone(&state.receivers) }
+        Sent { sequence, receivers: self.memory.who_receives(self.lane).collect() }
     }
 
     /// The message that the next one would overwrite.
@@ -158,7 +153,7 @@ impl Writer {
 
 impl State {
     fn empty(lane: usize) -> Self {
-        Self { next: 1, pool: Pool::new(lane, Vec::new(), 0, 1), let_go: 0, receivers: Arc::new([]) }
+        Self { next: 1, pool: Pool::new(lane, Vec::new(), 0, 1), let_go: 0 }
     }
 }
 

@@ -53,6 +53,19 @@ impl EventCount {
     pub(crate) fn notify(&self) {
         // ORDERING: pairs with the fence in `prepare`.
         prim::fence(Ordering::SeqCst);
+        self.wake_sleepers();
+    }
+
+    /// Like [`notify`](Self::notify), where all that was changed was changed by exchanges.
+    #[inline]
+    pub(crate) fn notify_after_exchange(&self) {
+        // ORDERING: as in `notify`.
+        prim::fence_after_exchange();
+        self.wake_sleepers();
+    }
+
+    #[inline]
+    fn wake_sleepers(&self) {
         if self.0.load(Ordering::Relaxed) & SLEEPERS != 0 {
             self.wake();
         }
