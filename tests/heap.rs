@@ -12,8 +12,8 @@ mod random;
 use common::{Dir, times};
 use memlane::heap::{peek, poke};
 use memlane::{
-    Condvar, Error, LockError, Locked, Mutex, MutexGuard, Name, Options, Origin, OwnerId, Persistence, Region, Segment,
-    Shareable, SharedMemory, Until, WaitError, gc, list, lock_both, remove, retire, space,
+    Condvar, Error, Event, LockError, Locked, Mutex, MutexGuard, Name, Options, Origin, OwnerId, Persistence, Region,
+    Segment, Shareable, SharedMemory, Until, WaitError, gc, list, lock_both, remove, retire, space,
 };
 use random::Random;
 use std::mem::offset_of;
@@ -35,6 +35,7 @@ const WORD: u64 = DATA + offset_of!(Shared, state) as u64;
 #[repr(C)]
 struct Shared {
     changed: Condvar,
+    event: Event,
     state: Mutex<State>,
     other: Mutex<u64>,
     flag: AtomicU64,
@@ -498,6 +499,81 @@ fn a_wait_ends_with_its_time_its_peer_or_its_object() {
     let ended = wait_in_vain(&name, Until::forever(), || retire(&name).expect("it is there"));
     assert!(matches!(ended, Err(WaitError::Lock(LockError::Retired { .. }))), "{ended:?}");
     assert!(matches!(shared.state.lock(&shared), Err(LockError::Retired { .. })));
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Events
+
+#[test]
+fn what_was_written_before_an_event_was_set_is_seen_by_the_one_who_takes_it() {
+    let dir = Dir::new();
+    let name = dir.name("m");
+    let shared = create(&name);
+    let count = rounds(6, 2000);
+    let taken = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mine = open(&name);
+                loop {
+                    mine.event.take(&mine, Until::timeout(PATIENCE)).expect("it is set again and again");
+                    if taken.load(Ordering::Relaxed) == count {
+                        return;
+                    }
+                    assert_eq!(mine.flag.load(Ordering::Relaxed), taken.fetch_add(1, Ordering::Relaxed) + 1);
+                }
+            });
+        }
+        for round in 1..=count {
+            shared.flag.store(round, Ordering::Relaxed);
+            shared.event.set();
+            while taken.load(Ordering::Relaxed) < round {
+                thread::yield_now();
+            }
+            assert!(!shared.event.is_set());
+        }
+        // One after the other.
+        shared.event.set();
+        while shared.event.is_set() {
+            thread::yield_now();
+        }
+        shared.event.set();
+    });
+    assert_eq!(taken.into_inner(), count);
+}
+
+#[test]
+fn all_who_wait_for_an_event_go_on_and_a_wait_ends_with_its_peer_or_its_object() {
+    let dir = Dir::new();
+    let name = dir.name("m");
+    let shared = create(&name);
+    let waits = |until| {
+        move |name: &Name| {
+            let mine = open(name);
+            mine.event.wait(&mine, until)
+        }
+    };
+    for _ in 0..rounds(1, 50) {
+        thread::scope(|scope| {
+            let waiters = [(); 3].map(|()| scope.spawn(|| waits(Until::timeout(PATIENCE))(&name)));
+            shared.event.set();
+            waiters.map(|waiter| assert!(waiter.join().expect("no panic").is_ok()));
+        });
+        assert!(shared.event.reset());
+    }
+    thread::scope(|scope| {
+        let peer = open(&name);
+        let until = Until::forever().or_peer_lost(peer.region().owner());
+        let waiter = scope.spawn(|| waits(until)(&name));
+        drop(peer);
+        let ended = waiter.join().expect("no panic");
+        assert!(matches!(ended, Err(WaitError::PeerLost { .. })), "{ended:?}");
+        let mine = open(&name);
+        let waiter = scope.spawn(move || mine.event.take(&mine, Until::forever()));
+        retire(&name).expect("it is there");
+        let ended = waiter.join().expect("no panic");
+        assert!(matches!(ended, Err(WaitError::Lock(LockError::Retired { .. }))), "{ended:?}");
+    });
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ use crate::common::Dir;
 use crate::meet::Outcome;
 use crate::{channel_pairs, channel_victim, events, locks, names};
 use memlane::{
-    Condvar, Event, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed, Region, RegionMut,
-    Segment, Shareable, SharedMemory, ToName, Until, lock_both,
+    Condvar, Event, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed, Region,
+    RegionMut, Segment, Shareable, SharedMemory, ToName, Until, lock_both,
 };
 use memlane_crash::operate;
 use std::path::Path;
