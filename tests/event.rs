@@ -9,6 +9,7 @@ use memlane::{
 };
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -130,13 +131,15 @@ fn a_wait_ends_when_the_object_is_retired() {
     let dir = Dir::new();
     let shared = create(&dir.name("e"));
     let retired = |ended: Result<(), WaitError>| matches!(ended, Err(WaitError::Lock(LockError::Retired { .. })));
+    let (done, ended) = mpsc::channel();
     std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| shared.go.wait(&shared, patiently()));
+        scope.spawn(|| done.send(shared.go.wait(&shared, Until::forever())).expect("the test listens"));
         wait_for_a_waiter(&dir);
         retire(dir.name("e")).expect("it is there");
-        assert!(retired(waiter.join().expect("no panic")));
+        let ended = ended.recv_timeout(PATIENCE);
+        shared.go.set(); // or a wait that hangs would never end
+        assert!(retired(ended.expect("it ends")));
     });
-    shared.go.set();
     assert!(retired(shared.go.wait(&shared, patiently())) && retired(shared.go.take(&shared, patiently())));
     assert!(shared.go.is_set(), "nobody has taken it");
 }

@@ -648,6 +648,9 @@ fn garbage_in_an_object_in_use_is_an_error_or_a_wait() {
                     }
                     Err(_) => mine.changed.notify_one(),
                 }
+                let until = Until::timeout(Duration::from_millis(1));
+                let _ = (mine.event.reset(), mine.event.wait(&mine, until), mine.event.take(&mine, until));
+                mine.event.set();
                 let _ = (mine.region().who(mine.region().owner()), mine.region().is_retired());
             }
         };
@@ -656,13 +659,14 @@ fn garbage_in_an_object_in_use_is_an_error_or_a_wait() {
             while !users.iter().all(|user| user.is_finished()) {
                 let slot = TABLE + 64 * random.below(4);
                 let other = DATA + offset_of!(Shared, other) as u64;
-                let (offset, size) = match random.below(7) {
+                let (offset, size) = match random.below(8) {
                     0 => (slot, 4),
                     1 => (slot + 4, 4),
                     2 => (slot + 8 * (1 + random.below(4)), 8),
                     3 => (DATA + offset_of!(Shared, changed) as u64, 4),
                     4 => (slot + 32, 8),
                     5 => (other, 8),
+                    6 => (DATA + offset_of!(Shared, event) as u64, 4),
                     _ => (STATE + 8, 8),
                 };
                 let value = match random.below(4) {

@@ -106,8 +106,9 @@ impl<T: Shareable + ?Sized, F: Fn(&T) -> &Event + Send + Sync> Member for Watche
     }
 
     fn is_ready(&self, _: bool) -> bool {
-        let usable = self.attachment().check().and_then(|()| self.attachment().offset_of(self.event().word()));
-        self.event().is_set() || usable.is_err()
+        let (event, attachment) = (self.event(), self.attachment());
+        let usable = attachment.check().and_then(|()| attachment.offset_of(event.word()));
+        event.is_set() || usable.is_err()
     }
 
     fn say(&self, sleeps: bool) {

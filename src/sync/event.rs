@@ -151,11 +151,7 @@ impl Event {
         }
         let woken = if sleeper.is_peer_lost() { Woken::PeerLost } else { Woken::TimedOut };
         // Once more: what a peer that is dead has set, it has set before.
-        if done() {
-            return Ok(());
-        }
-        attachment.check()?;
-        Err(sleeper.error(woken))
+        if done() { Ok(()) } else { Err(sleeper.error(woken)) }
     }
 
     /// Says that somebody is about to sleep, unless it is set: look once more before sleeping while [`word`](Self::word) is
