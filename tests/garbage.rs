@@ -401,7 +401,8 @@ fn garbage_in_live_objects_gives_a_value_or_an_error() {
     assert!(users.iter_mut().all(Child::kill_if_alive), "a user ended by itself");
     assert_eq!((watch.signals, watch.panics, watch.hangs), (0, 0, 0));
     assert_eq!(mutations, count);
-    let hit = ["header", "state", "table", "schema", "condition", "lock", "data"].map(|what| ("mutated", what));
+    let hit =
+        ["header", "state", "table", "schema", "condition", "event", "lock", "data"].map(|what| ("mutated", what));
     let came = OPERATIONS.iter().flat_map(|(what, _, _, all)| all.iter().map(move |came| (*what, *came)));
     for (what, came) in hit.into_iter().chain(came) {
         assert!(watch.tally.contains_key(&(what.into(), came.into())), "{what} never came to: {came}");

@@ -548,23 +548,21 @@ fn all_who_wait_for_an_event_go_on_and_a_wait_ends_with_its_peer_or_its_object()
     let name = dir.name("m");
     let shared = create(&name);
     let waits = |until| {
-        move |name: &Name| {
-            let mine = open(name);
-            mine.event.wait(&mine, until)
-        }
+        let mine = open(&name);
+        mine.event.wait(&mine, until)
     };
     for _ in 0..rounds(1, 50) {
         thread::scope(|scope| {
-            let waiters = [(); 3].map(|()| scope.spawn(|| waits(Until::timeout(PATIENCE))(&name)));
+            let waiters = [(); 3].map(|()| scope.spawn(|| waits(Until::timeout(PATIENCE))));
             shared.event.set();
-            waiters.map(|waiter| assert!(waiter.join().expect("no panic").is_ok()));
+            assert!(waiters.into_iter().all(|waiter| waiter.join().expect("no panic").is_ok()));
         });
         assert!(shared.event.reset());
     }
     thread::scope(|scope| {
         let peer = open(&name);
         let until = Until::forever().or_peer_lost(peer.region().owner());
-        let waiter = scope.spawn(|| waits(until)(&name));
+        let waiter = scope.spawn(move || waits(until));
         drop(peer);
         let ended = waiter.join().expect("no panic");
         assert!(matches!(ended, Err(WaitError::PeerLost { .. })), "{ended:?}");
