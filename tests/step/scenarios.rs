@@ -87,7 +87,7 @@ pub const OPERATIONS: &[Operation] = &[
     operation("wait until the time is over", BOTH, Object, |dir, run| beside_us(dir, run, "wait in vain")),
     operation("set an event that another one waits for", BOTH, Object, |dir, run| events::set(dir, run, "wait")),
     operation("set an event that another one takes", BOTH, Object, |dir, run| events::set(dir, run, "take")),
-    operation("set an event that is set", BOTH, Object, |dir, run| events::set_again(dir, run)),
+    operation("set an event that is set", BOTH, Object, events::set_again),
     operation("reset an event", BOTH, Object, |dir, run| events::reset(dir, run, "reset the event")),
     operation("take an event that is set", BOTH, Object, |dir, run| events::reset(dir, run, "take the event")),
     operation("wait for an event", BOTH, Object, |dir, run| events::wait(dir, run, "wait for the event")),
