@@ -520,14 +520,15 @@ fn what_was_written_before_an_event_was_set_is_seen_by_the_one_who_takes_it() {
                     if taken.load(Ordering::Relaxed) == count {
                         return;
                     }
-                    assert_eq!(mine.flag.load(Ordering::Relaxed), taken.fetch_add(1, Ordering::Relaxed) + 1);
+                    assert_eq!(mine.flag.load(Ordering::Relaxed), taken.fetch_add(1, Ordering::Release) + 1);
                 }
             });
         }
         for round in 1..=count {
             shared.flag.store(round, Ordering::Relaxed);
             shared.event.set();
-            while taken.load(Ordering::Relaxed) < round {
+            // Nothing but the event carries the flag there; that it was taken is carried back.
+            while taken.load(Ordering::Acquire) < round {
                 thread::yield_now();
             }
             assert!(!shared.event.is_set());

@@ -235,7 +235,8 @@ fn a_death_of_one_who_takes() {
     });
 }
 
-/// Who was to set it dies, after any step: who waits for it finds it set, or is told of the death; not both.
+/// Who was to make something and set it dies, after any step: who waits for it finds it set, or is told of the death; not
+/// both.
 #[test]
 fn a_death_of_one_who_sets() {
     for how in [Wait, Take] {
@@ -243,9 +244,13 @@ fn a_death_of_one_who_sets() {
             let ([setter, mine], event) = (attached(), event());
             let until = Until::forever().or_peer_lost(setter.attachment().me());
             let setter = thread::spawn({
-                let event = Rc::clone(&event);
+                let (event, made) = (Rc::clone(&event), AtomicU64::new(0));
                 move || {
-                    let lives = prim::mortal(steps, || event.set()).is_some();
+                    let make = || {
+                        made.store(1, Ordering::Relaxed);
+                        event.set();
+                    };
+                    let lives = prim::mortal(steps, make).is_some();
                     setter.die();
                     lives
                 }
