@@ -127,6 +127,7 @@ fn a_wait_ends_when_its_time_is_over() {
 }
 
 #[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "reads bytes that others change: a race, if there are no two mappings")]
 fn a_wait_ends_when_the_object_is_retired() {
     let dir = Dir::new();
     let shared = create(&dir.name("e"));
