@@ -24,6 +24,8 @@ mod channel_victim;
 #[path = "step/channels.rs"]
 mod channels;
 mod common;
+#[path = "step/events.rs"]
+mod events;
 #[path = "step/file_system.rs"]
 mod file_system;
 #[path = "step/locks.rs"]
