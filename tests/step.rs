@@ -36,6 +36,14 @@ mod names;
 mod peek;
 #[path = "step/scenarios.rs"]
 mod scenarios;
+#[path = "step/service_after.rs"]
+mod service_after;
+#[path = "step/service_peers.rs"]
+mod service_peers;
+#[path = "step/service_victim.rs"]
+mod service_victim;
+#[path = "step/services.rs"]
+mod services;
 #[path = "step/victim.rs"]
 mod victim;
 
@@ -99,6 +107,12 @@ fn deaths(wanted: &str, own: bool) -> Report {
         total.add(report);
     }
     for row in channels::rows().iter().filter(|row| row.title.contains(wanted)) {
+        let scenario = |dir: &Dir, run: &mut Run| row.run(dir, run);
+        let report = die(row.title, Persistence::UntilLastUser, own, &scenario, &|dir| row.look(dir));
+        println!("{report}");
+        total.add(report);
+    }
+    for row in services::rows().iter().filter(|row| row.title.contains(wanted)) {
         let scenario = |dir: &Dir, run: &mut Run| row.run(dir, run);
         let report = die(row.title, Persistence::UntilLastUser, own, &scenario, &|dir| row.look(dir));
         println!("{report}");

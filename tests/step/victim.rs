@@ -3,7 +3,7 @@
 
 use crate::common::Dir;
 use crate::meet::Outcome;
-use crate::{channel_pairs, channel_victim, locks, names};
+use crate::{channel_pairs, channel_victim, locks, names, service_victim};
 use memlane::{
     Condvar, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed, Region, RegionMut,
     Segment, Shareable, SharedMemory, ToName, Until, lock_both,
@@ -78,6 +78,10 @@ pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
     }
     if let Some(operation) = operation.strip_prefix("channel ") {
         channel_victim::act(operation);
+        return ExitCode::SUCCESS;
+    }
+    if let Some(operation) = operation.strip_prefix("service ") {
+        service_victim::act(operation);
         return ExitCode::SUCCESS;
     }
     let persistence = if arguments[0] == "keep" { Persistence::Keep } else { Persistence::UntilLastUser };
