@@ -38,6 +38,8 @@ mod peek;
 mod scenarios;
 #[path = "step/service_after.rs"]
 mod service_after;
+#[path = "step/service_pairs.rs"]
+mod service_pairs;
 #[path = "step/service_peers.rs"]
 mod service_peers;
 #[path = "step/service_victim.rs"]
@@ -150,7 +152,8 @@ fn meetings(wanted: &str, own: bool) -> Report {
     let mut total = Report::new("all pairs of operations");
     // What was walked through last: most pairs have their first operation in common with the pair before.
     let mut walked: Option<(String, Report)> = None;
-    let all = names::meetings().chain(locks::meetings()).chain(channel_pairs::meetings());
+    let all =
+        names::meetings().chain(locks::meetings()).chain(channel_pairs::meetings()).chain(service_pairs::meetings());
     for meeting in all.filter(|meeting| meeting.title.contains(wanted)) {
         let scenario = |run: &mut memlane_crash::Run| {
             let (number, persistence) = (run.number(), Persistence::UntilLastUser);

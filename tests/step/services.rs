@@ -1,7 +1,7 @@
 //! The operations on a service, as the parent sees them: what is there before, what it does meanwhile, what must hold
 //! after.
 
-use crate::common::Dir;
+use crate::common::{Dir, times};
 use crate::peek::{directory_is_locked, messages_are_awaited, release_is_awaited};
 use crate::scenarios::{Run, wait_until};
 use crate::service_after::{Expected, settle};
@@ -17,6 +17,8 @@ pub struct Row {
     act: &'static str,
     expected: Expected,
     scenario: fn(&Dir, &mut Run, &Row),
+    /// Most of its instructions are those of another row: done with `MEMLANE_LONG=1`.
+    long: bool,
 }
 
 impl Row {
@@ -70,12 +72,17 @@ const fn row(
     (asked, kept): (RangeInclusive<usize>, RangeInclusive<usize>),
     scenario: fn(&Dir, &mut Run, &Row),
 ) -> Row {
-    Row { title, act, expected: Expected { asked, kept, unanswered: 0, nothing: false }, scenario }
+    Row { title, act, expected: Expected { asked, kept, unanswered: 0, nothing: false }, scenario, long: false }
 }
 
 impl Row {
     const fn unanswered(mut self, unanswered: usize) -> Self {
         self.expected.unanswered = unanswered;
+        self
+    }
+
+    const fn in_the_long_form(mut self) -> Self {
+        self.long = true;
         self
     }
 
@@ -99,15 +106,24 @@ const fn leaves(kept: RangeInclusive<usize>) -> (RangeInclusive<usize>, RangeInc
 }
 
 pub fn rows() -> Vec<Row> {
+    let mut rows = all();
+    rows.retain(|row| times(0, 1) == 1 || !row.long);
+    rows
+}
+
+fn all() -> Vec<Row> {
     vec![
         row("service: create", "create", NONE, alone).or_nothing(),
-        row("service: open or create, with nothing there", "open or create", NONE, alone).or_nothing(),
-        row("service: create, taking over an orphan", "create", leaves(2..=2), orphaned),
-        row("service: open a server after one that closed", "open a server", leaves(2..=2), orphaned),
+        row("service: open or create, with nothing there", "open or create", NONE, alone)
+            .or_nothing()
+            .in_the_long_form(),
+        row("service: create, taking over an orphan", "create", leaves(2..=2), orphaned).in_the_long_form(),
+        row("service: open a server after one that closed", "open a server", leaves(2..=2), orphaned)
+            .in_the_long_form(),
         row("service: open a server after a dead one", "open a server", leaves(2..=2), after_a_dead_server),
-        row("service: open a client", "open a client", NONE, beside),
+        row("service: open a client", "open a client", NONE, beside).in_the_long_form(),
         row("service: open a client after a dead one", "open a client", leaves(2..=2), after_a_dead_client),
-        row("service: wait for it", "wait for the service", NONE, created_later).or_nothing(),
+        row("service: wait for it", "wait for the service", NONE, created_later).or_nothing().in_the_long_form(),
         row("service: wait for a server", "wait for a server", NONE, served_later),
         row("service: ask, large, a sleeper", "ask large", asks(0..=1), a_sleeper),
         row("service: ask, small, a sleeper", "ask small", asks(0..=1), a_sleeper),
@@ -118,26 +134,28 @@ pub fn rows() -> Vec<Row> {
         row("service: take a large answer", "take the answer", asks(1..=1), answered),
         row("service: take a small answer", "take a small answer", asks(1..=1), answered),
         row("service: take an answer, asleep until it comes", "take the answer", asks(1..=1), answered_later),
-        row("service: take any answer, asleep", "take any answer", asks(1..=1), answered_later),
+        row("service: take any answer, asleep", "take any answer", asks(1..=1), answered_later).in_the_long_form(),
         row("service: take answers out of order", "take the second first", asks(2..=2), answered),
-        row("service: wait in vain for an answer", "wait in vain", asks(1..=1), beside),
+        row("service: wait in vain for an answer", "wait in vain", asks(1..=1), beside).in_the_long_form(),
         row("service: wait for an answer of the dead", "wait for the dead", leaves(2..=2), of_the_dead),
-        row("service: close a client that waits for an answer", "close", asks(1..=1), beside),
-        row("service: close a client that has not taken its answer", "close", asks(1..=1), answered),
+        row("service: close a client that waits for an answer", "close", asks(1..=1), beside).in_the_long_form(),
+        row("service: close a client that has not taken its answer", "close", asks(1..=1), answered).in_the_long_form(),
         row("service: close a client that has an answer", "close, with an answer", asks(2..=2), answered),
         row("service: receive a large request", "server: receive", leaves(2..=2), asked_large),
         row("service: receive a small request", "server: receive", leaves(2..=2), asked_small),
         row("service: receive, asleep until it is asked", "server: receive what comes", leaves(0..=2), asked_later),
-        row("service: receive in vain", "server: receive in vain", NONE, not_asked),
-        row("service: try to receive", "server: try to receive", leaves(2..=2), asked_large),
+        row("service: receive in vain", "server: receive in vain", NONE, not_asked).in_the_long_form(),
+        row("service: try to receive", "server: try to receive", leaves(2..=2), asked_large).in_the_long_form(),
         row("service: reply, large", "server: reply", leaves(1..=2), asked_large),
         row("service: reply, small", "server: reply", leaves(1..=2), asked_small),
         row("service: reply, blocked until room is made", "server: reply", leaves(1..=2), answers_left),
         row("service: reply to several, the last first", "server: reply out of order", leaves(0..=3), asked_by_two),
-        row("service: reply to the second only", "server: reply to the second", leaves(1..=2), asked_large),
+        row("service: reply to the second only", "server: reply to the second", leaves(1..=2), asked_large)
+            .in_the_long_form(),
         row("service: reply to the dead", "server: reply to the dead", leaves(2..=2), of_the_dead),
         row("service: drop a request", "server: drop a request", leaves(1..=2), asked_large).unanswered(1),
-        row("service: give a request back", "server: give a request back", leaves(2..=2), asked_large),
+        row("service: give a request back", "server: give a request back", leaves(2..=2), asked_large)
+            .in_the_long_form(),
         row("service: close a server that has a request", "server: close", leaves(1..=2), asked_large),
     ]
 }

@@ -3,7 +3,7 @@
 
 use crate::common::Dir;
 use crate::meet::Outcome;
-use crate::{channel_pairs, channel_victim, locks, names, service_victim};
+use crate::{channel_pairs, channel_victim, locks, names, service_pairs, service_victim};
 use memlane::{
     Condvar, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed, Region, RegionMut,
     Segment, Shareable, SharedMemory, ToName, Until, lock_both,
@@ -79,6 +79,9 @@ pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
     if let Some(operation) = operation.strip_prefix("channel ") {
         channel_victim::act(operation);
         return ExitCode::SUCCESS;
+    }
+    if let Some(operation) = operation.strip_prefix("service attempt ") {
+        return ExitCode::from(service_pairs::attempt(operation));
     }
     if let Some(operation) = operation.strip_prefix("service ") {
         service_victim::act(operation);
