@@ -261,7 +261,7 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> fmt::Debug for Server<Q, A> {
 }
 
 /// A request that a server has received. It derefs to the `Q`; dropping it says that it was dealt with, and until then a
-/// successor of this server would get it again.
+/// successor of this server would get it again, also if it was answered.
 ///
 /// It can go to another thread: requests may be answered in any order.
 pub struct Request<Q: Shareable + ?Sized, A: Shareable + ?Sized> {

@@ -130,7 +130,7 @@ fn all() -> Vec<Row> {
         row("service: ask, where room was made", "ask a third", asks(2..=3), answered),
         row("service: ask, blocked until room is made", "ask a third", asks(2..=3), answered_later),
         row("service: ask the dead", "ask the dead", leaves(2..=2), of_the_dead),
-        row("service: ask, forget, and close", "ask and forget", asks(0..=1), a_sleeper),
+        row("service: ask, forget, and close", "ask and forget", asks(0..=1), a_sleeper).in_the_long_form(),
         row("service: take a large answer", "take the answer", asks(1..=1), answered),
         row("service: take a small answer", "take a small answer", asks(1..=1), answered),
         row("service: take an answer, asleep until it comes", "take the answer", asks(1..=1), answered_later),
@@ -148,7 +148,8 @@ fn all() -> Vec<Row> {
         row("service: try to receive", "server: try to receive", leaves(2..=2), asked_large).in_the_long_form(),
         row("service: reply, large", "server: reply", leaves(1..=2), asked_large),
         row("service: reply, small", "server: reply", leaves(1..=2), asked_small),
-        row("service: reply, blocked until room is made", "server: reply", leaves(1..=2), answers_left),
+        row("service: reply, blocked until room is made", "server: reply", leaves(1..=2), answers_left)
+            .in_the_long_form(),
         row("service: reply to several, the last first", "server: reply out of order", leaves(0..=3), asked_by_two),
         row("service: reply to the second only", "server: reply to the second", leaves(1..=2), asked_large)
             .in_the_long_form(),
