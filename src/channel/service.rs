@@ -198,6 +198,7 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Server<Q, A> {
         let requests = Receiver::at(Arc::clone(&memory), place);
         let writer = |lane| Writer::new(Arc::clone(&memory), memory.take_answer_lane(lane)?).map(Arc::new);
         let answers = memory.geometry().answer_lanes().map(writer).collect::<Result<Vec<_>, _>>()?;
+        memory.geometry().request_lanes().for_each(|client| memory.settle_answered(client));
         memory.messages().notify();
         Ok(Self { requests, answers, answer: PhantomData })
     }
@@ -260,8 +261,8 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> fmt::Debug for Server<Q, A> {
     }
 }
 
-/// A request that a server has received. It derefs to the `Q`; dropping it says that it was dealt with, and until then a
-/// successor of this server would get it again, also if it was answered.
+/// A request that a server has received. It derefs to the `Q`; dropping it says that it was dealt with, and until then, or
+/// until it is answered, a successor of this server would get it again.
 ///
 /// It can go to another thread: requests may be answered in any order.
 pub struct Request<Q: Shareable + ?Sized, A: Shareable + ?Sized> {
@@ -331,7 +332,7 @@ pub struct Client<Q: Shareable + ?Sized, A: Shareable + ?Sized> {
     /// The first request of this client in its lane: answers to earlier ones are a predecessor's.
     first: u64,
     /// The latest requests that were answered, as many as there are slots: one that is still kept, so that a successor of
-    /// its server may answer it again, has fewer after it.
+    /// its server may answer it again if the first answer is overwritten, has fewer after it.
     answered: BTreeSet<u64>,
     /// Answers that came while another one was waited for.
     early: BTreeMap<u64, Message<A>>,
