@@ -5,11 +5,12 @@ use crate::common::{Dir, times};
 use crate::peek::{directory_is_locked, messages_are_awaited, release_is_awaited};
 use crate::scenarios::{Run, wait_until};
 use crate::service_after::{Expected, settle};
-use crate::service_peers::{FIRST, LARGE, Ours, SECOND, SMALL, Serve, other};
+use crate::service_peers::{FIRST, LARGE, Ours, SECOND, SLOTS, SMALL, Serve, other};
 use crate::victim::PATIENCE;
 use memlane::RecvError;
 use memlane_crash::{End, Event};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// An operation, and what a death in it may leave.
 pub struct Row {
@@ -274,12 +275,15 @@ fn answered(dir: &Dir, run: &mut Run, row: &Row) {
     row.settle(ours, dir, died);
 }
 
-/// Our server answers all, once the victim sleeps for that.
+/// Our server answers as much as the victim can leave lying, once the victim sleeps for that.
 fn answered_later(dir: &Dir, run: &mut Run, row: &Row) {
-    let mut ours = Ours::new(dir);
+    let (mut ours, mut left) = (Ours::new(dir), SLOTS);
     let died = row.die(dir, run, &mut |_| {
         if messages_are_awaited(dir) || release_is_awaited(dir) {
-            ours.drain();
+            let serve = ours.serve.as_mut().expect("one");
+            while left > 0 && serve.serve(Duration::ZERO).is_ok() {
+                left -= 1;
+            }
         }
     });
     row.settle(ours, dir, died);
