@@ -212,6 +212,14 @@ impl Progress {
         total.store(total.load(Ordering::Relaxed).saturating_add(missed), Ordering::Relaxed);
     }
 
+    /// Whether the next message is a request that a predecessor has dealt with, though not with one before it.
+    fn is_dealt_with(&self, reader: &Reader) -> bool {
+        let (memory, sequence) = (&reader.memory, self.cursor);
+        sequence <= self.joined
+            && memory.geometry().policy == Policy::Service
+            && memory.task(self.lane, sequence).load(Ordering::Relaxed) >= sequence
+    }
+
     /// Receives the next message, if everybody gets all.
     fn take_next<T: Shareable + ?Sized>(&mut self, reader: &Arc<Reader>) -> Result<Option<Message<T>>, RecvError> {
         let (memory, lane) = (&reader.memory, self.lane);
@@ -219,6 +227,7 @@ impl Progress {
             let sequence = self.cursor;
             let entry = memory.entry(lane, sequence);
             match entry.look(sequence) {
+                Seen::There if self.is_dealt_with(reader) => self.pass_over(reader, sequence + 1),
                 Seen::There => {
                     if let Some(message) = self.take(reader, sequence, false)? {
                         return Ok(Some(message));
