@@ -1,5 +1,5 @@
 //! The round trip of a hand-off between two processes, of a frame behind a lock, with a payload nobody
-//! touches; and the two floors it stands on: a cache line that goes to and fro, and a futex that does.
+//! touches, and of an event; and the two floors they stand on: a cache line that goes to and fro, and a futex that does.
 #![allow(missing_docs)]
 
 mod common;
@@ -8,7 +8,7 @@ mod pair;
 
 use common::{Contender, compare};
 use criterion::Criterion;
-use memlane::{Condvar, Locked, Mutex, MutexGuard, Name, Options, Segment, Shareable, Until};
+use memlane::{Condvar, Event, Locked, Mutex, MutexGuard, Name, Options, Segment, Shareable, Until};
 use pair::{Order, Peer, Words, part, pin, serve, told};
 use std::cell::RefCell;
 use std::time::Duration;
@@ -61,9 +61,34 @@ impl Handoff {
     }
 }
 
+/// Each in a cache line of its own.
+#[derive(Shareable)]
+#[repr(C)]
+struct Events {
+    question: Event,
+    _1: [u32; 31],
+    answer: Event,
+    _2: [u32; 31],
+}
+
+impl Events {
+    fn ask(by: &Segment<Self>, think: &dyn Fn()) {
+        by.question.set();
+        by.answer.take(by, Until::timeout(PATIENCE)).expect("an answer");
+        think();
+    }
+
+    fn answer(by: &Segment<Self>, think: &dyn Fn()) {
+        by.question.take(by, Until::timeout(PATIENCE)).expect("a question");
+        think();
+        by.answer.set();
+    }
+}
+
 /// What both sides have open.
 struct Shared {
     handoffs: Vec<Segment<Handoff>>,
+    events: Segment<Events>,
     words: Segment<Words>,
 }
 
@@ -73,12 +98,15 @@ impl Shared {
             Segment::create(part(name, label), size, &Options::new(), |_| ()).expect("a fresh object")
         };
         let words = Segment::create(part(name, "words"), (), &Options::new(), |_| ()).expect("a fresh object");
-        Self { handoffs: SIZES.map(of_size).into(), words }
+        let events = Segment::create(part(name, "events"), (), &Options::new(), |_| ()).expect("a fresh object");
+        Self { handoffs: SIZES.map(of_size).into(), events, words }
     }
 
     fn open(name: &Name) -> Self {
         let of_size = |(label, _)| Segment::open(part(name, label)).expect("the parent's object");
-        Self { handoffs: SIZES.map(of_size).into(), words: Segment::open(part(name, "words")).expect("the words") }
+        let events = Segment::open(part(name, "events")).expect("the events");
+        let words = Segment::open(part(name, "words")).expect("the words");
+        Self { handoffs: SIZES.map(of_size).into(), events, words }
     }
 
     /// The other side.
@@ -86,6 +114,7 @@ impl Shared {
         for _ in 0..order.rounds {
             match self.handoffs.get(order.what) {
                 Some(handoff) => Handoff::receive(handoff, think),
+                None if order.what == EVENT => Events::answer(&self.events, think),
                 None if order.what == SLEEPING => self.words.answer_sleeping(think),
                 None => self.words.answer_spinning(|| ()),
             }
@@ -96,6 +125,7 @@ impl Shared {
 /// What to measure: an index into `SIZES`, or one of these.
 const SLEEPING: usize = 10;
 const SPINNING: usize = 11;
+const EVENT: usize = 12;
 
 fn main() {
     if let Some(name) = told() {
@@ -113,6 +143,7 @@ fn main() {
             for _ in 0..rounds {
                 match shared.handoffs.get(what) {
                     Some(handoff) => Handoff::send(handoff, think),
+                    None if what == EVENT => Events::ask(&shared.events, think),
                     None if what == SLEEPING => shared.words.ask_sleeping(think),
                     None => shared.words.ask_spinning(),
                 }
@@ -131,10 +162,19 @@ fn main() {
     awake.push(contender("bare cache line", SPINNING, 2_000, Duration::ZERO));
     compare(&mut criterion, "hand-off between two cores", BLOCKS, &mut awake);
 
-    let floor =
-        |block, thought| [contender("64 B", 0, block, thought), contender("bare futex", SLEEPING, block, thought)];
-    compare(&mut criterion, "hand-off between two cores, asleep", BLOCKS, &mut floor(50, THOUGHT));
+    let mut awake = [
+        contender("event", EVENT, 2_000, Duration::ZERO),
+        contender("bare cache line", SPINNING, 2_000, Duration::ZERO),
+    ];
+    compare(&mut criterion, "event between two cores", BLOCKS, &mut awake);
+
+    let floor = |label, what, block, thought| {
+        [contender(label, what, block, thought), contender("bare futex", SLEEPING, block, thought)]
+    };
+    compare(&mut criterion, "hand-off between two cores, asleep", BLOCKS, &mut floor("64 B", 0, 50, THOUGHT));
+    compare(&mut criterion, "event between two cores, asleep", BLOCKS, &mut floor("event", EVENT, 50, THOUGHT));
     peer.borrow().pin(0);
-    compare(&mut criterion, "hand-off on one core", BLOCKS, &mut floor(200, Duration::ZERO));
+    compare(&mut criterion, "hand-off on one core", BLOCKS, &mut floor("64 B", 0, 200, Duration::ZERO));
+    compare(&mut criterion, "event on one core", BLOCKS, &mut floor("event", EVENT, 200, Duration::ZERO));
     criterion.final_summary();
 }

@@ -312,8 +312,8 @@ pub enum LockError {
         object: Box<str>,
     },
 
-    /// The lock or condition does not lie in the object that was passed with it.
-    #[error("the lock or condition does not lie in '{object}': pass the segment or region that it lies in")]
+    /// The lock, condition or event does not lie in the object that was passed with it.
+    #[error("the lock, condition or event does not lie in '{object}': pass the segment or region that it lies in")]
     NotInSegment {
         /// The object that was passed.
         object: Box<str>,
@@ -331,14 +331,14 @@ fn held(object: &str, lock: &str, waited: Duration, held_for: Duration, holder: 
     format!("{text}; this looks like a deadlock: we wait for{others} us; take locks in one order, as `lock_both` does")
 }
 
-/// Why a wait on a condition ended without the condition. The lock is not held.
+/// Why a wait on a condition or an event ended without it. The lock of the condition is not held.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
     /// The time is over.
     #[error("nothing happened in '{object}' within {waited:.1?}{}", silent(peer.as_ref()))]
     TimedOut {
-        /// The object that the condition lies in.
+        /// The object that the condition or event lies in.
         object: Box<str>,
         /// How long this call waited.
         waited: Duration,
@@ -349,13 +349,13 @@ pub enum WaitError {
     /// The process that was waited for is dead or has closed the object.
     #[error("{} has left '{object}', and nobody else was to end this wait: start it again, or wait without naming it", Somebody(peer.as_ref()))]
     PeerLost {
-        /// The object that the condition lies in.
+        /// The object that the condition or event lies in.
         object: Box<str>,
         /// Who it was, if that is still known.
         peer: Option<Who>,
     },
 
-    /// The lock could not be taken again after the wait.
+    /// The lock could not be taken again after the wait; or, of an event, the object cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),
 }
@@ -363,7 +363,7 @@ pub enum WaitError {
 fn silent(peer: Option<&Who>) -> String {
     match peer {
         Some(peer) => format!(": {peer} lives, but has not answered; look at that process, or wait longer"),
-        None => ": see whether somebody is there to notify, or wait longer".into(),
+        None => ": see whether somebody is there to end this wait, or wait longer".into(),
     }
 }
 

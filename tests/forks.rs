@@ -5,8 +5,8 @@ mod common;
 
 use common::{Dir, hear, role, say, spawn};
 use memlane::{
-    ChannelOptions, Error, Loan, LockError, Locked, Message, Mutex, Name, Options, Persistence, Receiver, Segment,
-    SendError, Sender, Shareable, SharedMemory, Ticket,
+    ChannelOptions, Error, Event, Loan, LockError, Locked, Message, Mutex, Name, Options, Persistence, Receiver,
+    Segment, SendError, Sender, Shareable, SharedMemory, Ticket, Until,
 };
 use std::fs::File;
 use std::io::Write;
@@ -23,6 +23,7 @@ struct Shared {
     value: Mutex<u64>,
     spare: Mutex<u64>,
     free: Mutex<u64>,
+    event: Event,
 }
 
 fn create(name: &Name) -> Segment<Shared> {
@@ -78,6 +79,8 @@ fn fork(shared: &Segment<Shared>) {
     hear(); // the parent has said what it had to say
     say(&format!("{:?}", shared.value.try_lock(shared).map(drop)));
     say(&format!("{:?}", shared.free.try_lock(shared).map(drop)));
+    say(&format!("{:?}", shared.event.wait(shared, Until::timeout(PATIENCE))));
+    say(&format!("{:?}", shared.event.take(shared, Until::timeout(PATIENCE))));
     say(&format!("{:?}", unmapped.map().map(drop)));
     // The numbers of the descriptors that were closed are those of other files now.
     let files: Vec<File> = (0..200).map(|_| File::open("/dev/null").expect("a file")).collect();
@@ -103,11 +106,15 @@ fn fork(shared: &Segment<Shared>) {
 fn a_forked_child_holds_nothing_and_its_parents_death_is_seen() {
     let dir = Dir::new();
     let mine = create(&dir.name("cam"));
+    mine.event.set();
     let mut parent = spawn(dir.path(), "fork", &[]);
     parent.expect("opens: Ok(Ok(()))");
     parent.say("go on");
     parent.expect(r#"Err(Forked { object: "cam" })"#);
     parent.expect(r#"Err(Forked { object: "cam" })"#);
+    parent.expect(r#"Err(Lock(Forked { object: "cam" }))"#);
+    parent.expect(r#"Err(Lock(Forked { object: "cam" }))"#);
+    assert!(mine.event.is_set(), "a forked child takes nothing");
     parent.expect(r#"Err(Forked { name: "cam" })"#);
     parent.expect("alive: true"); // what cannot be probed is not dead
     parent.expect(&format!("held by {}", parent.pid()));

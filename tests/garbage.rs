@@ -77,7 +77,7 @@ fn use_it() {
 /// What a worker does after a mutation, how often (out of the sum), and what that must come to at least once.
 type Operation = (&'static str, u64, fn(&mut Worker) -> &'static str, &'static [&'static str]);
 
-const OPERATIONS: [Operation; 20] = [
+const OPERATIONS: [Operation; 22] = [
     ("try_lock", 12, |w| locked(w.mine.state.try_lock(&w.mine)), &["clean", "owner died", "held", "retired"]),
     ("lock_timeout", 6, |w| locked(w.mine.other.lock_timeout(&w.mine, MOMENT)), &["clean", "owner died", "retired"]),
     ("lock_both", 6, both, &["both", "retired"]),
@@ -85,6 +85,8 @@ const OPERATIONS: [Operation; 20] = [
     ("wait", 6, |w| wait(w, false), &["timed out", "peer lost"]),
     ("wait_while", 6, |w| wait(w, true), &["timed out", "peer lost"]),
     ("notify", 12, notify, &["done"]),
+    ("set, reset", 6, set, &["set", "not set"]),
+    ("wait for, take", 6, wait_for, &["set", "timed out", "peer lost", "retired"]),
     ("who, is_alive", 8, who, &["alive, known", "dead, unknown"]),
     ("is_retired", 8, |w| if w.mine.region().is_retired() { "yes" } else { "no" }, &["yes", "no"]),
     ("open", 8, |_| opened(Segment::<Victim>::open(name("cam"))), &["opened", "damaged"]),
@@ -253,6 +255,30 @@ fn notify(worker: &mut Worker) -> &'static str {
     "done"
 }
 
+fn set(worker: &mut Worker) -> &'static str {
+    match worker.random.below(3) {
+        0 => worker.mine.event.set(),
+        1 if !worker.mine.event.reset() => return "not set",
+        _ if !worker.mine.event.is_set() => return "not set",
+        _ => {}
+    }
+    "set"
+}
+
+fn wait_for(worker: &mut Worker) -> &'static str {
+    let peer = worker.mine.state.try_lock(&worker.mine).map(|locked| locked.or_repair(|_| ()).peer);
+    let (mine, until) = (&worker.mine, Until::timeout(MOMENT));
+    let until = peer.map_or(until, |peer| until.or_peer_lost(peer));
+    let waited = if worker.random.below(2) == 0 { mine.event.wait(mine, until) } else { mine.event.take(mine, until) };
+    match waited {
+        Ok(()) => "set",
+        Err(WaitError::TimedOut { .. }) => "timed out",
+        Err(WaitError::PeerLost { .. }) => "peer lost",
+        Err(WaitError::Lock(error)) => why(&error),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
 fn who(worker: &mut Worker) -> &'static str {
     let mine = &worker.mine;
     assert!(mine.region().is_alive(mine.region().owner()));
@@ -375,7 +401,8 @@ fn garbage_in_live_objects_gives_a_value_or_an_error() {
     assert!(users.iter_mut().all(Child::kill_if_alive), "a user ended by itself");
     assert_eq!((watch.signals, watch.panics, watch.hangs), (0, 0, 0));
     assert_eq!(mutations, count);
-    let hit = ["header", "state", "table", "schema", "condition", "lock", "data"].map(|what| ("mutated", what));
+    let hit =
+        ["header", "state", "table", "schema", "condition", "event", "lock", "data"].map(|what| ("mutated", what));
     let came = OPERATIONS.iter().flat_map(|(what, _, _, all)| all.iter().map(move |came| (*what, *came)));
     for (what, came) in hit.into_iter().chain(came) {
         assert!(watch.tally.contains_key(&(what.into(), came.into())), "{what} never came to: {came}");

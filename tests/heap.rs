@@ -12,8 +12,8 @@ mod random;
 use common::{Dir, times};
 use memlane::heap::{peek, poke};
 use memlane::{
-    Condvar, Error, LockError, Locked, Mutex, MutexGuard, Name, Options, Origin, OwnerId, Persistence, Region, Segment,
-    Shareable, SharedMemory, Until, WaitError, gc, list, lock_both, remove, retire, space,
+    Condvar, Error, Event, LockError, Locked, Mutex, MutexGuard, Name, Options, Origin, OwnerId, Persistence, Region,
+    Segment, Shareable, SharedMemory, Until, WaitError, gc, list, lock_both, remove, retire, space,
 };
 use random::Random;
 use std::mem::offset_of;
@@ -35,6 +35,7 @@ const WORD: u64 = DATA + offset_of!(Shared, state) as u64;
 #[repr(C)]
 struct Shared {
     changed: Condvar,
+    event: Event,
     state: Mutex<State>,
     other: Mutex<u64>,
     flag: AtomicU64,
@@ -501,6 +502,80 @@ fn a_wait_ends_with_its_time_its_peer_or_its_object() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------
+// Events
+
+#[test]
+fn what_was_written_before_an_event_was_set_is_seen_by_the_one_who_takes_it() {
+    let dir = Dir::new();
+    let name = dir.name("m");
+    let shared = create(&name);
+    let count = rounds(6, 2000);
+    let taken = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mine = open(&name);
+                loop {
+                    mine.event.take(&mine, Until::timeout(PATIENCE)).expect("it is set again and again");
+                    if taken.load(Ordering::Relaxed) == count {
+                        return;
+                    }
+                    assert_eq!(mine.flag.load(Ordering::Relaxed), taken.fetch_add(1, Ordering::Release) + 1);
+                }
+            });
+        }
+        for round in 1..=count {
+            shared.flag.store(round, Ordering::Relaxed);
+            shared.event.set();
+            // Nothing but the event carries the flag there; that it was taken is carried back.
+            while taken.load(Ordering::Acquire) < round {
+                thread::yield_now();
+            }
+            assert!(!shared.event.is_set());
+        }
+        // One after the other.
+        shared.event.set();
+        while shared.event.is_set() {
+            thread::yield_now();
+        }
+        shared.event.set();
+    });
+    assert_eq!(taken.into_inner(), count);
+}
+
+#[test]
+fn all_who_wait_for_an_event_go_on_and_a_wait_ends_with_its_peer_or_its_object() {
+    let dir = Dir::new();
+    let name = dir.name("m");
+    let shared = create(&name);
+    let waits = |until| {
+        let mine = open(&name);
+        mine.event.wait(&mine, until)
+    };
+    for _ in 0..rounds(1, 50) {
+        thread::scope(|scope| {
+            let waiters = [(); 3].map(|()| scope.spawn(|| waits(Until::timeout(PATIENCE))));
+            shared.event.set();
+            assert!(waiters.into_iter().all(|waiter| waiter.join().expect("no panic").is_ok()));
+        });
+        assert!(shared.event.reset());
+    }
+    thread::scope(|scope| {
+        let peer = open(&name);
+        let until = Until::forever().or_peer_lost(peer.region().owner());
+        let waiter = scope.spawn(move || waits(until));
+        drop(peer);
+        let ended = waiter.join().expect("no panic");
+        assert!(matches!(ended, Err(WaitError::PeerLost { .. })), "{ended:?}");
+        let mine = open(&name);
+        let waiter = scope.spawn(move || mine.event.take(&mine, Until::forever()));
+        retire(&name).expect("it is there");
+        let ended = waiter.join().expect("no panic");
+        assert!(matches!(ended, Err(WaitError::Lock(LockError::Retired { .. }))), "{ended:?}");
+    });
+}
+
+// ---------------------------------------------------------------------------------------------------------------
 // Garbage
 
 /// Calls everything there is on an object that may be damaged: only errors may come of it.
@@ -572,6 +647,9 @@ fn garbage_in_an_object_in_use_is_an_error_or_a_wait() {
                     }
                     Err(_) => mine.changed.notify_one(),
                 }
+                let until = Until::timeout(Duration::from_millis(1));
+                let _ = (mine.event.reset(), mine.event.wait(&mine, until), mine.event.take(&mine, until));
+                mine.event.set();
                 let _ = (mine.region().who(mine.region().owner()), mine.region().is_retired());
             }
         };
@@ -580,13 +658,14 @@ fn garbage_in_an_object_in_use_is_an_error_or_a_wait() {
             while !users.iter().all(|user| user.is_finished()) {
                 let slot = TABLE + 64 * random.below(4);
                 let other = DATA + offset_of!(Shared, other) as u64;
-                let (offset, size) = match random.below(7) {
+                let (offset, size) = match random.below(8) {
                     0 => (slot, 4),
                     1 => (slot + 4, 4),
                     2 => (slot + 8 * (1 + random.below(4)), 8),
                     3 => (DATA + offset_of!(Shared, changed) as u64, 4),
                     4 => (slot + 32, 8),
                     5 => (other, 8),
+                    6 => (DATA + offset_of!(Shared, event) as u64, 4),
                     _ => (STATE + 8, 8),
                 };
                 let value = match random.below(4) {

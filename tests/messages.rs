@@ -57,7 +57,7 @@ fn a_wait_in_vain_says_what_to_look_at() {
     let shared = create(dir.name("cam")).expect("a fresh object");
     let alone = shared.changed.wait(lock(&shared), Until::timeout(MOMENT)).expect_err("nobody notifies").to_string();
     assert!(alone.starts_with("nothing happened in 'cam' within "), "{alone}");
-    assert!(alone.ends_with(": see whether somebody is there to notify, or wait longer"), "{alone}");
+    assert!(alone.ends_with(": see whether somebody is there to end this wait, or wait longer"), "{alone}");
 
     let mut child = spawn(dir.path(), "use", &[]);
     child.expect("here");

@@ -54,6 +54,34 @@ fn child() {
             say("has a request");
             hear();
         }
+        "answer" => {
+            let mut server = Server::<Bytes, Bytes>::open("srv").expect("there is none");
+            let request = server.recv().expect("a request");
+            let answer = request.loan(100).expect("a buffer");
+            answer.send().expect("there is room");
+            say("has answered");
+            hear();
+        }
+        "answer the last first" => {
+            let mut server = Server::<Bytes, Bytes>::open("srv").expect("there is none");
+            let mut requests: Vec<_> = (0..4).map(|_| server.recv().expect("a request")).collect();
+            let answer = |request: &memlane::Request<Bytes, Bytes>| {
+                request.loan(1).expect("small").send().expect("there is room");
+            };
+            answer(&requests[3]);
+            requests.drain(..3).for_each(|request| answer(&request));
+            say("has answered");
+            (0..3).for_each(|_| answer(&server.recv().expect("a request")));
+            say("has answered");
+            hear();
+        }
+        "answer the second" => {
+            let mut server = Server::<Bytes, Bytes>::open("srv").expect("there is none");
+            let _first = server.recv().expect("a request");
+            serve(&mut server);
+            say("has answered");
+            hear();
+        }
         "ask" => {
             let mut client = Client::<Bytes, Bytes>::open("srv").expect("it is there");
             ask(&mut client, &[7; 200]);
@@ -194,6 +222,78 @@ fn a_dead_server_is_told_and_its_successor_answers() {
     assert_eq!(client.answer(call, PATIENCE).expect("an answer")[..], [3; 1000], "the request was kept");
     drop(next);
     assert!(matches!(client.any_answer(PATIENCE), Err(RecvError::Closed { .. })));
+}
+
+#[test]
+fn a_successor_does_not_get_what_was_answered() {
+    let dir = Dir::new();
+    let mut servant = server(&dir);
+    let mut client = client(&dir);
+    for round in 0..3 {
+        drop(servant);
+        let call = ask(&mut client, &[round; 20]);
+        let mut child = spawn(dir.path(), "answer", &[]);
+        child.expect("has answered");
+        child.kill(); // before it has let go of the request
+        servant = Server::open(dir.name("srv")).expect("there is none");
+        assert!(servant.try_recv().expect("nothing is wrong").is_none(), "round {round}: it was answered");
+        assert_eq!(client.answer(call, PATIENCE).expect("an answer").len(), 100);
+    }
+}
+
+#[test]
+fn a_client_takes_the_first_answer_to_a_request() {
+    let dir = Dir::new();
+    let first = server(&dir);
+    let mut client = client(&dir);
+    let mut calls = [0, 1, 2, 3].map(|number| ask(&mut client, &[number])).to_vec();
+    drop(first);
+    let mut child = spawn(dir.path(), "answer the last first", &[]);
+    child.expect("has answered");
+    let mut answered: Vec<Call> = (0..4).map(|_| client.any_answer(PATIENCE).expect("an answer").0).collect();
+    calls.extend([4, 5, 6].map(|number| ask(&mut client, &[number])));
+    child.expect("has answered");
+    answered.extend((0..3).map(|_| client.any_answer(PATIENCE).expect("an answer").0));
+    child.kill(); // before it has let go of the first that it answered, whose answer was overwritten
+    let mut next = Server::<Bytes, Bytes>::open(dir.name("srv")).expect("there is none");
+    serve(&mut next);
+    let again = client.any_answer(NOW).expect_err("all were answered");
+    assert!(matches!(again, RecvError::TimedOut { .. }), "{again}");
+    answered.sort_unstable();
+    assert_eq!(answered, calls);
+}
+
+#[test]
+fn a_successor_does_not_get_what_was_dealt_with_out_of_order() {
+    let dir = Dir::new();
+    let first = server(&dir);
+    let mut client = client(&dir);
+    let calls = [1, 2].map(|number| ask(&mut client, &[number]));
+    drop(first);
+    let mut child = spawn(dir.path(), "answer the second", &[]);
+    child.expect("has answered");
+    child.kill();
+    let mut next = Server::<Bytes, Bytes>::open(dir.name("srv")).expect("there is none");
+    assert_eq!(next.recv().expect("a request")[..], [1]);
+    assert!(next.try_recv().expect("nothing is wrong").is_none(), "the second was dealt with");
+    assert_eq!(client.answer(calls[1], PATIENCE).expect("an answer")[..], [2; 5]);
+}
+
+#[test]
+fn an_answer_does_not_wait_for_a_client_that_has_gone() {
+    let dir = Dir::new();
+    let mut server = server(&dir);
+    let mut client = client(&dir);
+    for number in 0..4 {
+        ask(&mut client, &[number; 100]);
+        serve(&mut server);
+    }
+    ask(&mut client, &[4; 100]);
+    let request = server.recv().expect("a request");
+    let answer = request.loan(100).expect("its client lives");
+    drop(client);
+    let unsent = answer.send_timeout(Duration::from_secs(10)).expect_err("nobody takes answers there");
+    assert!(matches!(unsent.error(), SendError::NoReceiver { .. }), "{unsent}");
 }
 
 #[test]

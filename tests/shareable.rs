@@ -5,7 +5,8 @@ mod common;
 
 use common::Dir;
 use memlane::{
-    Bool, Condvar, Error, Layout, Mutex, Options, OwnerId, Placed, Region, RegionMut, Segment, Shareable, SharedMemory,
+    Bool, Condvar, Error, Event, Layout, Mutex, Options, OwnerId, Placed, Region, RegionMut, Segment, Shareable,
+    SharedMemory,
 };
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -29,6 +30,7 @@ struct Mixed {
     single: Inner,
     after: u8,
     changed: Condvar,
+    event: Event,
     owner: OwnerId,
     lock: Mutex<u16>,
     factor: f32,
@@ -46,6 +48,7 @@ struct Shadow<const N: usize> {
     single: Inner,
     after: u8,
     changed: Condvar,
+    event: Event,
     owner: OwnerId,
     lock: Mutex<u16>,
     factor: f32,
@@ -83,7 +86,7 @@ fn shown<T: Shareable + ?Sized>() -> String {
 #[test]
 fn a_schema_has_the_compilers_offsets_and_sizes() {
     let text = shown::<Mixed>();
-    let fields: [(&str, &str, usize, usize); 16] = [
+    let fields: [(&str, &str, usize, usize); 17] = [
         ("byte", "u8", offset_of!(Shadow<0>, byte), 1),
         ("ready", "bool", offset_of!(Shadow<0>, ready), 1),
         ("word", "i64", offset_of!(Shadow<0>, word), 8),
@@ -94,6 +97,7 @@ fn a_schema_has_the_compilers_offsets_and_sizes() {
         ("single", "Inner", offset_of!(Shadow<0>, single), size_of::<Inner>()),
         ("after", "u8", offset_of!(Shadow<0>, after), 1),
         ("changed", "condvar", offset_of!(Shadow<0>, changed), 4),
+        ("event", "event", offset_of!(Shadow<0>, event), 4),
         ("owner", "owner id", offset_of!(Shadow<0>, owner), 8),
         ("lock", "mutex", offset_of!(Shadow<0>, lock), 8),
         ("lock.data", "u16", offset_of!(Shadow<0>, lock) + 8, 2),

@@ -24,6 +24,8 @@ mod channel_victim;
 #[path = "step/channels.rs"]
 mod channels;
 mod common;
+#[path = "step/events.rs"]
+mod events;
 #[path = "step/file_system.rs"]
 mod file_system;
 #[path = "step/locks.rs"]
@@ -36,6 +38,16 @@ mod names;
 mod peek;
 #[path = "step/scenarios.rs"]
 mod scenarios;
+#[path = "step/service_after.rs"]
+mod service_after;
+#[path = "step/service_pairs.rs"]
+mod service_pairs;
+#[path = "step/service_peers.rs"]
+mod service_peers;
+#[path = "step/service_victim.rs"]
+mod service_victim;
+#[path = "step/services.rs"]
+mod services;
 #[path = "step/victim.rs"]
 mod victim;
 
@@ -194,14 +206,20 @@ fn deaths(wanted: &str) -> Vec<Work> {
         });
         work
     });
-    let rows = channels::rows().into_iter().filter(|row| row.title.contains(wanted)).map(|row| {
-        let work: Work = Box::new(move |own| {
-            let scenario = |dir: &Dir, run: &mut Run| row.run(dir, run);
-            vec![die(row.title, Persistence::UntilLastUser, own, &scenario, &|dir| row.look(dir))]
-        });
-        work
-    });
-    operations.chain(rows).collect()
+    let channels = channels::rows().into_iter();
+    let channels = channels.map(|row| (row.title, deaths_in(row.title, row, channels::Row::run, channels::Row::look)));
+    let services = services::rows().into_iter();
+    let services = services.map(|row| (row.title, deaths_in(row.title, row, services::Row::run, services::Row::look)));
+    let rows = channels.chain(services).filter(|(title, _)| title.contains(wanted));
+    operations.chain(rows.map(|(_, work)| work)).collect()
+}
+
+/// Lets victims die in the operation that a row of a table describes.
+fn deaths_in<R: Sync + 'static>(title: &'static str, row: R, run: fn(&R, &Dir, &mut Run), look: fn(&R, &Dir)) -> Work {
+    Box::new(move |own| {
+        let scenario = |dir: &Dir, step: &mut Run| run(&row, dir, step);
+        vec![die(title, Persistence::UntilLastUser, own, &scenario, &|dir| look(&row, dir))]
+    })
 }
 
 /// Lets victims die in an operation, wherever that may make a difference.
@@ -231,7 +249,8 @@ fn die(
 /// Stops victims at their points, while another operation runs.
 fn meetings(wanted: &str) -> Vec<Work> {
     let mut groups: Vec<Vec<Meeting>> = Vec::new();
-    let all = names::meetings().chain(locks::meetings()).chain(channel_pairs::meetings());
+    let all =
+        names::meetings().chain(locks::meetings()).chain(channel_pairs::meetings()).chain(service_pairs::meetings());
     for meeting in all.filter(|meeting| meeting.title.contains(wanted)) {
         match groups.last_mut().filter(|group| group[0].first == meeting.first) {
             Some(group) => group.push(meeting),

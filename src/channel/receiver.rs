@@ -212,6 +212,14 @@ impl Progress {
         total.store(total.load(Ordering::Relaxed).saturating_add(missed), Ordering::Relaxed);
     }
 
+    /// Whether the next message is a request that a predecessor has dealt with, though not with one before it.
+    fn is_dealt_with(&self, reader: &Reader) -> bool {
+        let (memory, sequence) = (&reader.memory, self.cursor);
+        sequence <= self.joined
+            && memory.geometry().policy == Policy::Service
+            && memory.task(self.lane, sequence).load(Ordering::Relaxed) >= sequence
+    }
+
     /// Receives the next message, if everybody gets all.
     #[inline(always)]
     fn take_next<T: Shareable + ?Sized>(
@@ -224,6 +232,7 @@ impl Progress {
             let sequence = self.cursor;
             let entry = memory.entry(lane, sequence);
             match entry.look(sequence) {
+                Seen::There if self.is_dealt_with(reader) => self.pass_over(reader, sequence + 1),
                 Seen::There => {
                     if let Some(held) = self.take(reader, sequence, false, small)? {
                         return Ok(Some(held));

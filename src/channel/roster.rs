@@ -275,6 +275,21 @@ impl Memory {
         last + 1
     }
 
+    /// What a dead server has answered it has dealt with, as far as its answers to this client are to be seen still: else
+    /// each successor that dies in turn would fill the lane with further answers, for which nobody waits.
+    pub(super) fn settle_answered(&self, client: usize) {
+        let lane = self.geometry().answer_lanes().start + client;
+        let (asked, last) = (self.last(client), self.last(lane));
+        for sequence in self.oldest(last)..=last {
+            let entry = self.entry(lane, sequence);
+            let content = (entry.look(sequence) == Seen::There).then(|| entry.content(sequence)).flatten();
+            let about = content.map_or(0, |content| content.about);
+            if (self.oldest(asked)..=asked).contains(&about) {
+                raise(self.task(client, about), about);
+            }
+        }
+    }
+
     fn clear_claims(&self, index: usize) {
         for claim in 0..self.geometry().claims {
             self.claim(index, claim).store(0, Ordering::Release);

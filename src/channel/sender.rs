@@ -410,7 +410,9 @@ impl Writer {
         let memory = self.memory();
         let start = Slices::new(timeout);
         let readers = memory.geometry().readers(self.lane());
-        let mut had = memory.count_receivers(readers.clone()) > 0;
+        // An answer is for a client that was there: it does not wait for another one to come.
+        let answers = memory.geometry().answer_lanes().contains(&self.lane());
+        let mut had = answers || memory.count_receivers(readers.clone()) > 0;
         let found = memory.wait(Event::Released, timeout, |probe| {
             if !probe {
                 return room().map(Ok);

@@ -12,7 +12,7 @@ use crate::region::{header_of, open_or_create};
 use crate::segment::Shareable;
 use crate::sync::Slices;
 use crate::sys::Access;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -198,6 +198,7 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Server<Q, A> {
         let requests = Receiver::at(Arc::clone(&memory), place);
         let writer = |lane| Writer::new(Arc::clone(&memory), memory.take_answer_lane(lane)?).map(Arc::new);
         let answers = memory.geometry().answer_lanes().map(writer).collect::<Result<Vec<_>, _>>()?;
+        memory.geometry().request_lanes().for_each(|client| memory.settle_answered(client));
         memory.messages().notify();
         Ok(Self { requests, answers, answer: PhantomData })
     }
@@ -260,8 +261,8 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> fmt::Debug for Server<Q, A> {
     }
 }
 
-/// A request that a server has received. It derefs to the `Q`; dropping it says that it was dealt with, and until then a
-/// successor of this server would get it again.
+/// A request that a server has received. It derefs to the `Q`; dropping it says that it was dealt with, and until then, or
+/// until it is answered, a successor of this server would get it again.
 ///
 /// It can go to another thread: requests may be answered in any order.
 pub struct Request<Q: Shareable + ?Sized, A: Shareable + ?Sized> {
@@ -271,12 +272,14 @@ pub struct Request<Q: Shareable + ?Sized, A: Shareable + ?Sized> {
 }
 
 impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Request<Q, A> {
-    /// Room for the answer, as [`Sender::loan`](crate::Sender::loan); sending it answers this request. To send it waits
-    /// while its client takes no answers, if that is not done with [`Loan::try_send`].
+    /// Room for the answer, as [`Sender::loan`](crate::Sender::loan); sending it answers this request, once: its client
+    /// passes over further answers. To send it waits while its client takes no answers, if that is not done with
+    /// [`Loan::try_send`].
     ///
     /// # Errors
     ///
-    /// As [`Sender::loan`](crate::Sender::loan), and [`SendError::NoReceiver`] if the client has died or closed.
+    /// As [`Sender::loan`](crate::Sender::loan), and [`SendError::NoReceiver`] if the client has died or closed; so does
+    /// sending it, if it would have to wait.
     pub fn loan(&self, tail: A::Tail) -> Result<Loan<A>, SendError> {
         let memory = self.writer.memory();
         let client = memory.geometry().readers(self.writer.lane()).start;
@@ -328,6 +331,9 @@ pub struct Client<Q: Shareable + ?Sized, A: Shareable + ?Sized> {
     answers: Receiver<A>,
     /// The first request of this client in its lane: answers to earlier ones are a predecessor's.
     first: u64,
+    /// The latest requests that were answered, as many as there are slots: one that is still kept, so that a successor of
+    /// its server may answer it again if the first answer is overwritten, has fewer after it.
+    answered: BTreeSet<u64>,
     /// Answers that came while another one was waited for.
     early: BTreeMap<u64, Message<A>>,
     request: PhantomData<fn(&Q)>,
@@ -363,7 +369,7 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Client<Q, A> {
         let answers = Receiver::at(Arc::clone(&memory), client + 1);
         let requests = Arc::new(Writer::new(Arc::clone(&memory), client)?);
         let first = memory.last(client) + 1;
-        Ok(Self { requests, answers, first, early: BTreeMap::new(), request: PhantomData })
+        Ok(Self { requests, answers, first, answered: BTreeSet::new(), early: BTreeMap::new(), request: PhantomData })
     }
 
     /// The name of the service.
@@ -433,7 +439,10 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Client<Q, A> {
                 Some(left) => self.answers.recv_timeout(left)?,
                 None => self.answers.recv()?,
             };
-            if answer.about() >= self.first {
+            if answer.about() >= self.first && self.answered.insert(answer.about()) {
+                if self.answered.len() as u64 > self.answers.reader().memory().geometry().slots {
+                    self.answered.pop_first();
+                }
                 return Ok((Call(answer.about()), answer));
             }
         }

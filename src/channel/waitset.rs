@@ -1,11 +1,13 @@
-//! Waiting for any of several receivers.
+//! Waiting for any of several receivers and events.
 
 use super::geometry::MESSAGES;
 use super::receiver::{Reader, Receiver};
 use crate::owner::Sleep;
-use crate::prim;
-use crate::segment::Shareable;
-use crate::sync::{self, EventCount, Slices};
+use crate::prim::{self, AtomicU32};
+use crate::region::{Attached, Attachment};
+use crate::segment::{Segment, Shareable};
+use crate::sync::{self, Event, EventCount, Slices};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
@@ -14,8 +16,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(u64);
 
-/// Receivers of any channels and types, to be waited for together. Any number of them; they can be added and removed, and
-/// the wait woken, from other threads while one waits.
+/// Receivers of any channels and types, and [`Event`]s, to be waited for together. Any number of them; they can be added
+/// and removed, and the wait woken, from other threads while one waits.
 ///
 /// ```
 /// # use memlane::{ChannelOptions, Receiver, Sender, WaitSet};
@@ -43,9 +45,76 @@ pub struct WaitSet {
 #[derive(Debug, Default)]
 struct Members {
     next: u64,
-    list: Vec<(Key, Arc<Reader>)>,
+    list: Vec<(Key, Arc<dyn Member>)>,
     /// The wait that is under way, or the next one, is to end.
     woken: bool,
+}
+
+/// What can be waited for.
+trait Member: fmt::Debug + Send + Sync {
+    /// Says that somebody is about to sleep: on what, and while it is what.
+    fn prepare(&self) -> (&AtomicU32, u32);
+
+    /// Whether there is something to do; with `probe` it is looked who has died.
+    fn is_ready(&self, probe: bool) -> bool;
+
+    /// Says in the object that somebody sleeps, or no longer.
+    fn say(&self, sleeps: bool);
+}
+
+impl Member for Reader {
+    fn prepare(&self) -> (&AtomicU32, u32) {
+        let messages = self.memory().messages();
+        (messages.word(), messages.prepare())
+    }
+
+    fn is_ready(&self, probe: bool) -> bool {
+        self.is_ready(probe)
+    }
+
+    fn say(&self, sleeps: bool) {
+        self.memory().attachment().set_sleep(sleeps.then_some(Sleep::Condition(MESSAGES)));
+    }
+}
+
+/// An event, by the segment that it lies in.
+struct Watched<T: Shareable + ?Sized, F> {
+    segment: Arc<Segment<T>>,
+    event: F,
+}
+
+impl<T: Shareable + ?Sized, F: Fn(&T) -> &Event> Watched<T, F> {
+    fn event(&self) -> &Event {
+        (self.event)(&self.segment)
+    }
+
+    fn attachment(&self) -> &Attachment {
+        self.segment.region().attachment()
+    }
+}
+
+impl<T: Shareable + ?Sized, F> fmt::Debug for Watched<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("segment", &self.segment).finish_non_exhaustive()
+    }
+}
+
+impl<T: Shareable + ?Sized, F: Fn(&T) -> &Event + Send + Sync> Member for Watched<T, F> {
+    fn prepare(&self) -> (&AtomicU32, u32) {
+        let event = self.event();
+        (event.word(), event.prepare())
+    }
+
+    fn is_ready(&self, _: bool) -> bool {
+        let (event, attachment) = (self.event(), self.attachment());
+        let usable = attachment.check().and_then(|()| attachment.offset_of(event.word()));
+        event.is_set() || usable.is_err()
+    }
+
+    fn say(&self, sleeps: bool) {
+        let offset = self.attachment().offset_of(self.event().word()).ok().filter(|_| sleeps);
+        self.attachment().set_sleep(offset.map(|offset| Sleep::Condition(offset as u64)));
+    }
 }
 
 impl Default for WaitSet {
@@ -69,16 +138,53 @@ impl WaitSet {
 
     /// Adds a receiver. It stays a receiver of its channel until it is removed, also if it is dropped.
     pub fn add<T: Shareable + ?Sized>(&self, receiver: &Receiver<T>) -> Key {
+        self.add_member(Arc::<Reader>::clone(receiver.reader()))
+    }
+
+    /// Adds the event that `event` finds in a segment. The segment stays open until the event is removed, also if it is
+    /// dropped.
+    ///
+    /// ```
+    /// use memlane::{Event, Options, Segment, Shareable, WaitSet};
+    /// use std::sync::Arc;
+    ///
+    /// #[derive(Shareable)]
+    /// #[repr(C)]
+    /// struct Camera {
+    ///     ready: Event,
+    ///     stop: Event,
+    /// }
+    ///
+    /// # let name = memlane::Name::unique("doc")?.in_directory("/dev/shm");
+    /// let camera = Arc::new(Segment::<Camera>::create(&name, (), &Options::new(), |_| ())?);
+    /// let set = WaitSet::new();
+    /// let ready = set.add_event(&camera, |camera| &camera.ready);
+    /// let stop = set.add_event(&camera, |camera| &camera.stop);
+    /// camera.stop.set();
+    ///
+    /// assert_eq!(set.wait(None), [stop]);
+    /// assert!(camera.stop.reset(), "the set leaves it set");
+    /// # Ok::<(), memlane::Error>(())
+    /// ```
+    pub fn add_event<T: Shareable + ?Sized + 'static>(
+        &self,
+        segment: &Arc<Segment<T>>,
+        event: impl Fn(&T) -> &Event + Send + Sync + 'static,
+    ) -> Key {
+        self.add_member(Arc::new(Watched { segment: Arc::clone(segment), event }))
+    }
+
+    fn add_member(&self, member: Arc<dyn Member>) -> Key {
         let mut members = self.members();
         let key = Key(members.next);
         members.next += 1;
-        members.list.push((key, Arc::clone(receiver.reader())));
+        members.list.push((key, member));
         drop(members);
         self.changed.notify();
         key
     }
 
-    /// Removes a receiver; false if it was not there.
+    /// Removes a receiver or an event; false if it was not there.
     pub fn remove(&self, key: Key) -> bool {
         let mut members = self.members();
         let found = members.list.iter().position(|(its, _)| *its == key);
@@ -88,7 +194,7 @@ impl WaitSet {
         removed.is_some()
     }
 
-    /// How many receivers are in it.
+    /// How many receivers and events are in it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.members().list.len()
@@ -106,9 +212,10 @@ impl WaitSet {
         self.changed.notify();
     }
 
-    /// Waits until one of the receivers has something to receive, or would say that nobody sends any more or that it
-    /// cannot be used; at most for `timeout` (for ever if `None`). Returns all of which that is so; none if the time is
-    /// over, or it was woken.
+    /// Waits until one of the receivers has something to receive, or would say that nobody sends any more; or one of the
+    /// events is set; or one of either cannot be used. At most for `timeout` (for ever if `None`). Returns all of which
+    /// that is so; none if the time is over, or it was woken. An event stays set: [`reset`](Event::reset) it, or it is
+    /// returned again.
     ///
     /// It sleeps for at most 50 ms at a time, and looks then which senders have died. More than 127 members take a thread
     /// for each further 127 while it sleeps.
@@ -117,36 +224,32 @@ impl WaitSet {
         let mut probe = false;
         loop {
             let changed = self.changed.prepare();
-            let (readers, woken) = {
+            let (list, woken) = {
                 let mut members = self.members();
                 (members.list.clone(), std::mem::take(&mut members.woken))
             };
-            let any = || readers.iter().any(|(_, reader)| reader.is_ready(false)).then_some(());
+            let any = || list.iter().any(|(_, member)| member.is_ready(false)).then_some(());
             if !probe && !woken && timeout != Some(Duration::ZERO) {
                 sync::spin(any);
             }
-            let prepared: Vec<_> = readers
-                .iter()
-                .map(|(_, reader)| (reader.memory().messages(), reader.memory().messages().prepare()))
-                .collect();
-            let ready = readers.iter().filter(|(_, reader)| reader.is_ready(probe)).map(|(key, _)| *key);
+            let prepared: Vec<_> = list.iter().map(|(_, member)| member.prepare()).collect();
+            let ready = list.iter().filter(|(_, member)| member.is_ready(probe)).map(|(key, _)| *key);
             let ready: Vec<Key> = ready.collect();
             let slice = slices.next().filter(|_| ready.is_empty() && !woken);
             let Some(slice) = slice else { return ready };
-            let say = |sleep| readers.iter().for_each(|(_, reader)| reader.memory().attachment().set_sleep(sleep));
-            say(Some(Sleep::Condition(MESSAGES)));
-            self.sleep((&self.changed, changed), &prepared, slice);
-            say(None);
+            list.iter().for_each(|(_, member)| member.say(true));
+            self.sleep((self.changed.word(), changed), &prepared, slice);
+            list.iter().for_each(|(_, member)| member.say(false));
             slices.grow();
             probe = true;
         }
     }
 
     /// Sleeps on all of these words, in as many threads as it takes; who wakes first wakes the others.
-    fn sleep(&self, changed: (&EventCount, u32), prepared: &[(&EventCount, u32)], slice: Duration) {
-        let sleep = |group: &[(&EventCount, u32)]| {
+    fn sleep(&self, changed: (&AtomicU32, u32), prepared: &[(&AtomicU32, u32)], slice: Duration) {
+        let sleep = |group: &[(&AtomicU32, u32)]| {
             let words: Vec<_> = group.iter().chain([&changed]).copied().collect();
-            EventCount::sleep_on_any(&words, slice);
+            prim::wait_any(&words, slice);
             self.changed.notify();
         };
         let mut groups = prepared.chunks(prim::WAIT_MOST - 1);

@@ -53,7 +53,7 @@ impl Until {
 
 /// What ended a sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Woken {
+pub(super) enum Woken {
     Notified,
     TimedOut,
     PeerLost,
@@ -197,25 +197,25 @@ impl Condvar {
 }
 
 /// One wait, over all its sleeps.
-struct Sleeper<'a> {
+pub(super) struct Sleeper<'a> {
     attachment: &'a Attachment,
     until: Until,
-    slices: Slices,
+    pub(super) slices: Slices,
     /// Who held the lock when the time was over.
     holder: Option<Who>,
 }
 
 impl<'a> Sleeper<'a> {
-    fn new(attachment: &'a Attachment, until: Until) -> Self {
+    pub(super) fn new(attachment: &'a Attachment, until: Until) -> Self {
         Self { attachment, until, slices: Slices::new(until.timeout), holder: None }
     }
 
-    fn is_peer_lost(&self) -> bool {
+    pub(super) fn is_peer_lost(&self) -> bool {
         self.until.peer.is_some_and(|peer| self.attachment.is_dead(peer))
     }
 
     #[cold]
-    fn error(&mut self, woken: Woken) -> WaitError {
+    pub(super) fn error(&mut self, woken: Woken) -> WaitError {
         let object = self.attachment.name();
         let peer = self.until.peer.and_then(|peer| self.attachment.table().who(peer));
         match woken {

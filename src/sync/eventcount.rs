@@ -42,10 +42,9 @@ impl EventCount {
         prim::wait(&self.0, prepared, slice);
     }
 
-    /// Sleeps at most for `slice` while nobody has notified any of up to [`prim::WAIT_MOST`] since they were prepared.
-    pub(crate) fn sleep_on_any(prepared: &[(&Self, u32)], slice: Duration) {
-        let words: Vec<_> = prepared.iter().map(|(event, seen)| (&event.0, *seen)).collect();
-        prim::wait_any(&words, slice);
+    /// What is slept on while it is what [`prepare`](Self::prepare) has said.
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.0
     }
 
     /// Wakes everybody who sleeps; what they wait for has been changed already.

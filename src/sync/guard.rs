@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::condvar::Condvar;
+use super::event::Event;
 use super::mutex::Mutex;
 use crate::prim::AtomicU64;
 use crate::region::Attachment;
@@ -59,6 +60,21 @@ unsafe impl Shareable for Condvar {
 
     fn describe(schema: &mut Schema, path: &str, offset: usize) {
         schema.line(path, "condvar", offset, size_of::<Self>());
+    }
+
+    fn from_base(base: *mut u8, (): ()) -> *mut Self {
+        base.cast()
+    }
+}
+
+// SAFETY: as for `Condvar`.
+unsafe impl Shareable for Event {
+    type Tail = ();
+    const LAYOUT: Layout = Layout::of::<Self>();
+    const PLAIN: bool = false;
+
+    fn describe(schema: &mut Schema, path: &str, offset: usize) {
+        schema.line(path, "event", offset, size_of::<Self>());
     }
 
     fn from_base(base: *mut u8, (): ()) -> *mut Self {

@@ -1,14 +1,16 @@
-//! Locks and conditions between processes, of which no death makes a hang.
+//! Locks, conditions and events between processes, of which no death makes a hang.
 //!
 //! Everything sleeps in slices: at the end of each it looks whether whoever it waits for is still alive. A wake-up is
 //! a hint, the state is the truth.
 
 mod condvar;
+mod event;
 mod eventcount;
 mod guard;
 mod mutex;
 
 pub use condvar::{Condvar, Until};
+pub use event::Event;
 pub(crate) use eventcount::EventCount;
 pub use guard::{Locked, MutexGuard, OwnerDied};
 pub use mutex::{Mutex, lock_both};

@@ -1,7 +1,7 @@
 //! Random damage to an object's file.
 #![allow(unreachable_pub, reason = "each file uses its part")]
 
-use super::object::{CONDITION, DATA, OTHER, SCHEMA, STATE, TABLE, Victim, WORD, put};
+use super::object::{CONDITION, DATA, EVENT, OTHER, SCHEMA, STATE, TABLE, Victim, WORD, put};
 use super::random::Random;
 use std::fs::File;
 
@@ -32,6 +32,7 @@ pub fn garble(random: &mut Random, file: &File, words: &[u64], state_too: bool) 
         TABLE..SCHEMA => "table",
         SCHEMA..DATA => "schema",
         CONDITION => "condition",
+        EVENT => "event",
         WORD | OTHER => "lock",
         _ => "data",
     }

@@ -1,7 +1,7 @@
 //! An object to damage, and where things lie in its file, as docs/DESIGN.md draws it.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each file uses its part")]
 
-use memlane::{Condvar, Error, Mutex, Name, Options, OwnerId, Segment, Shareable};
+use memlane::{Condvar, Error, Event, Mutex, Name, Options, OwnerId, Segment, Shareable};
 use std::fs::{File, OpenOptions};
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
@@ -14,10 +14,11 @@ pub const SLOTS: usize = 128;
 pub const SCHEMA: u64 = TABLE + 64 * SLOTS as u64;
 /// Where the user's bytes of an object start, if its schema is as short as that of a [`Victim`].
 pub const DATA: u64 = 12_288;
-/// The locks and the condition of a [`Victim`].
+/// The locks, the condition and the event of a [`Victim`].
 pub const WORD: u64 = DATA + offset_of!(Victim, state) as u64;
 pub const OTHER: u64 = DATA + offset_of!(Victim, other) as u64;
 pub const CONDITION: u64 = DATA + offset_of!(Victim, changed) as u64;
+pub const EVENT: u64 = DATA + offset_of!(Victim, event) as u64;
 /// The bits of a lock's word.
 pub const DIRTY: u64 = 1 << 30;
 pub const WAITERS: u64 = 1 << 31;
@@ -27,6 +28,7 @@ pub const OWNER: u64 = 0xffff_ffff_0000_ffff;
 #[repr(C)]
 pub struct Victim {
     pub changed: Condvar,
+    pub event: Event,
     pub state: Mutex<State>,
     pub other: Mutex<u64>,
 }

@@ -1,5 +1,5 @@
-//! Models of the mutex, the condition, the participant table and the list of openings: all schedules, and all values
-//! that a load may return under the memory model of C11, of a few threads that use them; explored by loom.
+//! Models of the mutex, the condition, the event, the participant table and the list of openings: all schedules, and all
+//! values that a load may return under the memory model of C11, of a few threads that use them; explored by loom.
 //!
 //! What is modelled is what ships: this crate includes the files of the library that hold the algorithms, whole, and
 //! gives them its own `prim` (loom's atomics, a futex that sleeps without a limit, a death at any step), `sys` (lock
@@ -31,6 +31,7 @@ mod sys;
 #[allow(clippy::arc_with_non_send_sync, reason = "all threads of a model are one of the machine's")]
 mod channel;
 mod condvar;
+mod event;
 mod eventcount;
 mod mutex;
 mod openings;

@@ -217,11 +217,6 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, _: Duration) {
     sleep_on(word.address(), expected);
 }
 
-/// No model waits for several.
-pub(crate) fn wait_any(_: &[(&AtomicU32, u32)], _: Duration) {
-    unreachable!("wait sets are not modelled");
-}
-
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
     wake_up(word.address(), count)
 }

@@ -6,6 +6,7 @@ use crate::owner::{OwnerId, Sleep, Table};
 use crate::prim;
 use crate::sync::EventCount;
 use crate::sync::condvar::Condvar;
+use crate::sync::event::Event;
 use crate::sys::{self, LockFd};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::MaybeUninit;
@@ -22,6 +23,12 @@ pub(crate) fn table() -> Rc<Table> {
 pub(crate) fn condvar() -> Rc<Condvar> {
     // SAFETY: as in `table`.
     Rc::new(unsafe { MaybeUninit::<Condvar>::zeroed().assume_init() })
+}
+
+/// An event that is not set.
+pub(crate) fn event() -> Rc<Event> {
+    // SAFETY: as in `table`.
+    Rc::new(unsafe { MaybeUninit::<Event>::zeroed().assume_init() })
 }
 
 /// An eventcount nobody waits on yet.

@@ -2,6 +2,8 @@
 
 #[path = "../../src/sync/condvar.rs"]
 pub mod condvar;
+#[path = "../../src/sync/event.rs"]
+pub mod event;
 #[path = "../../src/sync/eventcount.rs"]
 pub mod eventcount;
 #[path = "../../src/sync/guard.rs"]

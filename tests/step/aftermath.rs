@@ -2,10 +2,11 @@
 
 use crate::common::Dir;
 use crate::victim::{OBJECT, PATIENCE, Shared, State, create, table};
-use memlane::{Error, LockError, Locked, MutexGuard, Origin, Persistence, Segment, Until};
+use memlane::{Error, LockError, Locked, MutexGuard, Origin, Persistence, Segment, Until, WaitError};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// What may be found under the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +102,20 @@ pub fn works(shared: &Segment<Shared>) {
     assert!(matches!(shared.state.try_lock(shared), Ok(Locked::Clean(_))), "the mark outlives the repair");
     for notify_all in [false, true] {
         a_waiter_wakes(shared, notify_all);
+    }
+    the_event_is_one(shared);
+}
+
+/// However it was left, it can be set, is seen, and can be taken once.
+fn the_event_is_one(shared: &Segment<Shared>) {
+    let at_once = Until::timeout(Duration::ZERO);
+    let was_set = shared.event.reset();
+    assert!(matches!(shared.event.take(shared, at_once), Err(WaitError::TimedOut { .. })));
+    shared.event.set();
+    assert!(shared.event.wait(shared, at_once).is_ok() && shared.event.take(shared, at_once).is_ok());
+    assert!(!shared.event.is_set());
+    if was_set {
+        shared.event.set();
     }
 }
 

@@ -40,10 +40,12 @@ pub fn settle(mut ours: Ours, dir: &Dir, expected: &Expected) {
         put_to_use(&mut ours, survivors, dir, expected);
     }
     drop(ours);
-    leaves_nothing(dir);
+    leaves_nothing(dir, || {
+        drop(Sender::<[u8]>::create(dir.name(OBJECT), &options(Policy::Lossless)).expect("the name can be used again"));
+    });
 }
 
-fn is_there(dir: &Dir) -> bool {
+pub fn is_there(dir: &Dir) -> bool {
     dir.files().iter().any(|file| file == OBJECT)
 }
 
@@ -173,16 +175,16 @@ fn all_buffers_are_free(ours: &Ours) {
     }
 }
 
-/// Nobody uses the channel: its name can be had again.
-fn leaves_nothing(dir: &Dir) {
+/// Nobody uses the channel or service: its name can be had again, and what is created and dropped leaves nothing.
+pub fn leaves_nothing(dir: &Dir, create: impl FnOnce()) {
     if is_there(dir) {
         let kept = |object: &memlane::Listed| object.persistence == Some(memlane::Persistence::Keep);
         let objects = memlane::list(Some(dir.path())).expect("a list");
-        assert!(objects.iter().all(|object| kept(object) || !object.in_use), "a channel that nobody uses: {objects:?}");
+        assert!(objects.iter().all(|object| kept(object) || !object.in_use), "nobody uses it: {objects:?}");
         if objects.iter().any(kept) {
             memlane::remove(dir.name(OBJECT)).expect("it is there");
         }
     }
-    drop(Sender::<[u8]>::create(dir.name(OBJECT), &options(Policy::Lossless)).expect("the name can be used again"));
+    create();
     assert_eq!(dir.files(), Vec::<String>::new(), "something was left over");
 }

@@ -1,4 +1,4 @@
-//! Two operations on one lock or condition, the first stopped at each of its points while the second runs.
+//! Two operations on one lock, condition or event, the first stopped at each of its points while the second runs.
 
 use crate::MORE;
 use crate::aftermath::{Expected, next_user, works_or_is_retired};
@@ -6,7 +6,9 @@ use crate::common::{Dir, times};
 use crate::meet::Outcome::{self, Closed, Done, Exists, Held, Missing, Opened, Removed, Repaired, Retired};
 use crate::meet::{Meeting, Pair, assert_allowed, meet};
 use crate::names;
-use crate::peek::{condition_is_awaited, lock_is_awaited, lock_is_held, second_is_held, turn, waiting};
+use crate::peek::{
+    condition_is_awaited, event_is_awaited, event_is_set, lock_is_awaited, lock_is_held, second_is_held, turn, waiting,
+};
 use crate::scenarios::{Run, half_change, in_time, wait_until};
 use crate::victim::{OBJECT, Shared, State, create};
 use memlane::{LockError, Locked, Persistence, Segment, Until, WaitError, lock_both};
@@ -25,8 +27,10 @@ enum World {
     Locked,
     /// Two threads of ours wait for something to take.
     Takers,
+    /// The event is set.
+    Set,
 }
-use World::{Dirty, Takers, Unlocked};
+use World::{Dirty, Set, Takers, Unlocked};
 
 const PAIRS: &[(World, &str, &str, &[Pair])] = &[
     (Unlocked, "count", "count", &[(Done, Done)]),
@@ -56,10 +60,19 @@ const PAIRS: &[(World, &str, &str, &[Pair])] = &[
     (Takers, "give one", "give one", &[(Done, Done)]),
     (Takers, "give one", "give all", &[(Done, Done)]),
     (Takers, "give all", "give one", &[(Done, Done)]),
+    (Unlocked, "await", "set", &[(Done, Done)]),
+    (Unlocked, "await and reset", "set", &[(Done, Done)]),
+    (Unlocked, "await", "retire", &[(Retired, Removed)]),
+    (Unlocked, "set", "await", &[(Done, Done)]),
+    (Unlocked, "set", "await and reset", &[(Done, Done)]),
+    (Unlocked, "set", "reset", &[(Done, Done), (Done, Missing)]),
+    (Set, "set", "reset", &[(Done, Done)]),
+    (Set, "reset", "set", &[(Done, Done)]),
+    (Set, "reset", "reset", &[(Done, Missing), (Missing, Done)]),
 ];
 
 /// What [`attempt`] does.
-const ACTS: [&str; 9] = [
+const ACTS: [&str; 13] = [
     "count",
     "try to count",
     "count for a while",
@@ -69,6 +82,10 @@ const ACTS: [&str; 9] = [
     "take",
     "give one",
     "give all",
+    "await",
+    "await and reset",
+    "set",
+    "reset",
 ];
 
 pub fn is_act(act: &str) -> bool {
@@ -102,7 +119,23 @@ pub fn attempt(shared: &Segment<Shared>, act: &str) -> Outcome {
             }
             Done
         }
+        "await" => set_in_time(|until| shared.event.wait(shared, until)),
+        "await and reset" => set_in_time(|until| shared.event.take(shared, until)),
+        "set" => {
+            shared.event.set();
+            Done
+        }
+        "reset" if shared.event.reset() => Done,
+        "reset" => Missing,
         other => panic!("no operation {other}"),
+    }
+}
+
+fn set_in_time(wait: impl FnOnce(Until) -> Result<(), WaitError>) -> Outcome {
+    match in_time(|limit| wait(Until::timeout(limit))) {
+        Ok(()) => Done,
+        Err(WaitError::Lock(LockError::Retired { .. })) => Retired,
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -161,8 +194,10 @@ fn run_pair(world: World, a: &str, b: &str, allowed: &[Pair], dir: &Dir, run: &m
     if b == "close" {
         closes = Some(std::mem::replace(&mut ours, Segment::open(dir.name(OBJECT)).expect("the same object")));
     }
-    if world == Dirty {
-        half_change(dir);
+    match world {
+        Dirty => half_change(dir),
+        Set => ours.event.set(),
+        _ => {}
     }
     let (came, theirs) = std::thread::scope(|scope| {
         let mut holder = Holder::default();
@@ -240,7 +275,7 @@ impl<'scope> Holder<'scope> {
 
 /// Whether the first operation has come to where it needs the second one.
 fn needs(a: &str, dir: &Dir) -> bool {
-    a == "wait" && condition_is_awaited(dir)
+    a == "wait" && condition_is_awaited(dir) || a.starts_with("await") && event_is_awaited(dir)
 }
 
 /// Whether the second operation will have to wait for the first one, as things are.
@@ -249,6 +284,7 @@ fn waits(b: &str, dir: &Dir) -> bool {
         "count" | "give one" | "give all" => lock_is_held(dir),
         "count both" | "count both, turned round" => lock_is_held(dir) || second_is_held(dir),
         "take" => lock_is_held(dir) || turn(dir) == 0,
+        "await" | "await and reset" => !event_is_set(dir),
         _ => false,
     }
 }
@@ -265,6 +301,8 @@ fn check(world: World, done: [(&str, Outcome); 2], ours: &Segment<Shared>) {
         let counted = times("count") + u64::from(matches!(world, Dirty | World::Locked));
         let left = times("give") - times("take") - if world == Takers { 2 } else { 0 };
         assert_eq!((state.a, *second, state.turn), (counted, times("both"), left), "something was lost");
+        let awaited = done.iter().find(|(act, _)| act.starts_with("await"));
+        assert!(awaited.is_none_or(|(act, _)| ours.event.is_set() == (*act == "await")), "it is taken, or is not");
     }
     works_or_is_retired(ours);
 }

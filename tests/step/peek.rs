@@ -63,6 +63,16 @@ pub fn condition_is_awaited(dir: &Dir) -> bool {
     peek(dir, offset_of!(Shared, changed)) & 1 != 0
 }
 
+/// Whether somebody sleeps, or is about to, until the event is set.
+pub fn event_is_awaited(dir: &Dir) -> bool {
+    peek(dir, offset_of!(Shared, event)) & 1 != 0
+}
+
+/// Whether the event is set.
+pub fn event_is_set(dir: &Dir) -> bool {
+    peek(dir, offset_of!(Shared, event)) & 2 != 0
+}
+
 /// Whether somebody sleeps, or is about to, until a message is sent.
 pub fn messages_are_awaited(dir: &Dir) -> bool {
     peek(dir, 0) & 1 != 0

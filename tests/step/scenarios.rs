@@ -3,6 +3,7 @@
 use crate::aftermath::Expected::{self, Object, ObjectOrNothing, ObjectOrOther};
 use crate::aftermath::{next_user, works, works_or_is_retired};
 use crate::common::Dir;
+use crate::events;
 use crate::peek::{condition_is_awaited, directory_is_locked, lock_is_awaited};
 use crate::victim::{Cell, OBJECT, PATIENCE, PLACE, RAW, Shared, command, create, place};
 use memlane::{LockError, Locked, Mutex, Options, Persistence, Segment, Shareable, SharedMemory, Until, WaitError};
@@ -84,16 +85,26 @@ pub const OPERATIONS: &[Operation] = &[
     operation("wait until notified", BOTH, Object, |dir, run| wait_until_notified(dir, run, "wait")),
     operation("wait once", BOTH, Object, |dir, run| wait_until_notified(dir, run, "wait once")),
     operation("wait until the time is over", BOTH, Object, |dir, run| beside_us(dir, run, "wait in vain")),
+    operation("set an event that another one waits for", BOTH, Object, |dir, run| events::set(dir, run, "wait")),
+    operation("set an event that another one takes", BOTH, Object, |dir, run| events::set(dir, run, "take")),
+    operation("set an event that is set", BOTH, Object, events::set_again),
+    operation("reset an event", BOTH, Object, |dir, run| events::reset(dir, run, "reset the event")),
+    operation("take an event that is set", BOTH, Object, |dir, run| events::reset(dir, run, "take the event")),
+    operation("wait for an event", BOTH, Object, |dir, run| events::wait(dir, run, "wait for the event")),
+    operation("take an event", BOTH, Object, |dir, run| events::wait(dir, run, "take the event")),
+    operation("take an event until the time is over", BOTH, Object, |dir, run| {
+        beside_us(dir, run, "take the event in vain")
+    }),
 ];
 
-fn quietly(_: Event) {}
+pub fn quietly(_: Event) {}
 
-fn object(dir: &Dir, run: &Run) -> Segment<Shared> {
+pub fn object(dir: &Dir, run: &Run) -> Segment<Shared> {
     create(dir.name(OBJECT), run.persistence).expect("a fresh object")
 }
 
 /// The next user comes while `ours` is still there, and does not disturb it.
-fn after(dir: &Dir, run: &Run, ours: &Segment<Shared>) {
+pub fn after(dir: &Dir, run: &Run, ours: &Segment<Shared>) {
     works(ours);
     next_user(dir, Object, 1, run.number % 2 == 1);
     works(ours);

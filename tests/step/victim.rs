@@ -3,10 +3,10 @@
 
 use crate::common::Dir;
 use crate::meet::Outcome;
-use crate::{channel_pairs, channel_victim, locks, names};
+use crate::{channel_pairs, channel_victim, events, locks, names, service_pairs, service_victim};
 use memlane::{
-    Condvar, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed, Region, RegionMut,
-    Segment, Shareable, SharedMemory, ToName, Until, lock_both,
+    Condvar, Event, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed, Region,
+    RegionMut, Segment, Shareable, SharedMemory, ToName, Until, lock_both,
 };
 use memlane_crash::operate;
 use std::path::Path;
@@ -23,6 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 #[repr(C)]
 pub struct Shared {
     pub changed: Condvar,
+    pub event: Event,
     pub second: Mutex<u64>,
     /// Notified inside critical sections, so that there is a failpoint between two changes of the data.
     between: Condvar,
@@ -64,7 +65,7 @@ fn open() -> Segment<Shared> {
     Segment::open(OBJECT).expect("the parent's object")
 }
 
-fn lock(shared: &Segment<Shared>) -> MutexGuard<'_, State> {
+pub fn lock(shared: &Segment<Shared>) -> MutexGuard<'_, State> {
     shared.state.lock_timeout(shared, PATIENCE).expect("the lock").or_repair(|state| state.b = state.a)
 }
 
@@ -78,6 +79,13 @@ pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
     }
     if let Some(operation) = operation.strip_prefix("channel ") {
         channel_victim::act(operation);
+        return ExitCode::SUCCESS;
+    }
+    if let Some(operation) = operation.strip_prefix("service attempt ") {
+        return ExitCode::from(service_pairs::attempt(operation));
+    }
+    if let Some(operation) = operation.strip_prefix("service ") {
+        service_victim::act(operation);
         return ExitCode::SUCCESS;
     }
     let persistence = if arguments[0] == "keep" { Persistence::Keep } else { Persistence::UntilLastUser };
@@ -237,6 +245,6 @@ fn act_on(operation: &str, shared: &Segment<Shared>) {
             let result = operate(|| shared.changed.wait_while(state, until, |state| state.turn == 0));
             assert_eq!(result.is_ok(), operation == "wait");
         }
-        other => panic!("no operation {other}"),
+        _ => events::act(operation, shared),
     }
 }
