@@ -216,9 +216,11 @@ impl Observer {
         let of = &self.geometry;
         let is_used = |sequence: &u64| {
             let task = words.at(of.task(lane, *sequence));
-            let outcomes = of.readers(lane).filter(|index| words.at(of.receiver(*index)) & RECEIVES != 0);
-            let mut outcomes = outcomes.map(|index| words.at(of.outcome(index, lane, *sequence)));
-            let mut released = of.policy == Policy::Newest || task >= *sequence;
+            let outcome = |index| words.at(of.outcome(index, lane, *sequence));
+            let is_processed = |index| outcome(index) == outcome_of(*sequence, Done::Processed);
+            let receives = |index: &usize| words.at(of.receiver(*index)) & RECEIVES != 0;
+            let mut outcomes = of.readers(lane).filter(receives).map(outcome);
+            let mut released = of.policy == Policy::Newest || task >= *sequence || of.readers(lane).any(is_processed);
             match of.policy {
                 Policy::Queue => !Task::from_word(task).is_over(*sequence),
                 // As in `is_let_go`.

@@ -2,7 +2,8 @@
 //!
 //! In a queue it says who has the message: state (2 bits), count of deliveries (14 bits), and in the other 48 bits the
 //! message's number, or who took it. A message that its taker gave back, or that its taker's death left, is available
-//! again. In other channels the word is the number of the last message at that place that somebody has processed.
+//! again. In other channels the outcomes of the receivers say that, and the word only what an outcome no longer says: it is
+//! the number of the last message at that place that somebody had processed whose place has been used again.
 
 use crate::owner::OwnerId;
 use crate::prim::{AtomicU64, Ordering};

@@ -100,9 +100,8 @@ impl Reader {
 
     /// Lets go of a message, and says what was done with it.
     ///
-    /// In this order, because a death may come between any two: a message that was processed is known to be, then its
-    /// sender need not wait for it, then its buffer can be used again. In a queue it is said first who did it: its ticket
-    /// asks for that as soon as it is done.
+    /// In this order, because a death may come in between: what was done is known, then its buffer can be used again. In a
+    /// queue it is said first who did it: its ticket asks for that as soon as it is done.
     pub(super) fn let_go(&self, lane: usize, sequence: u64, done: Done, claim: Option<u8>) {
         let memory = &self.memory;
         // In a forked child everything is its parent's.
@@ -111,13 +110,9 @@ impl Reader {
         }
         let queue = memory.geometry().policy == Policy::Queue;
         if done != Done::Absent {
-            let task = memory.task(lane, sequence);
-            if done == Done::Processed && !queue {
-                queue::raise(task, sequence);
-            }
             memory.set_outcome(self.index, lane, sequence, done);
             if queue {
-                queue::let_go(task, sequence, memory.me(), done == Done::Processed);
+                queue::let_go(memory.task(lane, sequence), sequence, memory.me(), done == Done::Processed);
             }
         }
         if let Some(claim) = claim {

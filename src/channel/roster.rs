@@ -223,8 +223,17 @@ impl Memory {
     /// The first message of a lane that nobody has processed.
     fn first_unprocessed(&self, lane: usize) -> u64 {
         let last = self.last(lane);
-        let processed = |sequence: &u64| self.task(lane, *sequence).load(Ordering::Relaxed) >= *sequence;
-        (self.oldest(last)..=last).find(|sequence| !processed(sequence)).unwrap_or(last + 1)
+        let unprocessed = |sequence: &u64| self.last_processed(lane, *sequence) < *sequence;
+        (self.oldest(last)..=last).find(unprocessed).unwrap_or(last + 1)
+    }
+
+    /// The last message at a place of a window that is known to have been processed by anybody.
+    pub(super) fn last_processed(&self, lane: usize, sequence: u64) -> u64 {
+        let outcomes = self.geometry().readers(lane).map(|index| self.outcome_of(index, lane, sequence));
+        let processed = outcomes.filter(|(_, done)| *done == Done::Processed).map(|(last, _)| last).max();
+        // ORDERING: Acquire pairs with the Release in `raise`. Looked at last: what is not in an outcome any more has come
+        // to be here before that.
+        processed.unwrap_or(0).max(self.task(lane, sequence).load(Ordering::Acquire))
     }
 
     /// Takes the place of a receiver, of these.
@@ -252,6 +261,7 @@ impl Memory {
     }
 
     fn set_start(&self, index: usize, lane: usize) -> u64 {
+        self.keep_processed(index, lane);
         let cursor = match self.geometry().policy {
             Policy::Newest => self.last(lane) + 1,
             Policy::Lossless => self.first_unprocessed(lane),
@@ -263,9 +273,24 @@ impl Memory {
         let slots = self.geometry().slots;
         for next in cursor..cursor + slots {
             let before = next.saturating_sub(slots);
-            self.outcome(index, lane, next).store(outcome_of(before, Done::Absent), Ordering::Relaxed);
+            // ORDERING: Release pairs with the Acquire in `outcome_of`: see `last_processed`.
+            self.outcome(index, lane, next).store(outcome_of(before, Done::Absent), Ordering::Release);
         }
         cursor
+    }
+
+    /// Puts what a predecessor has processed where it stays when the place is used again.
+    fn keep_processed(&self, index: usize, lane: usize) {
+        if self.geometry().policy == Policy::Queue {
+            return;
+        }
+        let sent = self.last(lane);
+        for position in 0..self.geometry().slots {
+            match self.outcome_of(index, lane, position) {
+                (last, Done::Processed) if last <= sent => raise(self.task(lane, position), last),
+                _ => {}
+            }
+        }
     }
 
     /// Lets go of the answers to a client that is gone, for the next one to get its own.
@@ -360,16 +385,15 @@ impl Memory {
     /// Whether everybody who waits for a message has let go of it, and somebody has processed it, or does not want it and
     /// still receives.
     pub(super) fn is_let_go(&self, lane: usize, sequence: u64) -> bool {
-        // ORDERING: Acquire pairs with the Release in `raise`.
-        let mut released = self.task(lane, sequence).load(Ordering::Acquire) >= sequence;
+        let mut released = false;
         for index in self.geometry().readers(lane).filter(|index| !self.receives(*index).is_nobody()) {
             let (last, done) = self.outcome_of(index, lane, sequence);
             if last < sequence {
                 return false;
             }
-            released |= last == sequence && done == Done::Skipped;
+            released |= last == sequence && matches!(done, Done::Skipped | Done::Processed);
         }
-        released
+        released || self.last_processed(lane, sequence) >= sequence
     }
 
     /// The last message at a place of a window that a receiver has let go of, and what it did with it.

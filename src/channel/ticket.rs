@@ -133,17 +133,19 @@ impl Ticket {
     /// Whether anybody has processed the message; `None` while nobody has, but somebody still can.
     fn processed(&self) -> Option<bool> {
         let (memory, lane, sequence) = (self.writer.memory(), self.writer.lane(), self.sent.sequence);
-        // ORDERING: Acquire pairs with the Release by which a receiver lets go: what it did is seen.
-        let word = memory.task(lane, sequence).load(prim::Ordering::Acquire);
+        let overwritten = || memory.last(lane) >= sequence + memory.geometry().slots;
         let processed = match memory.geometry().policy {
-            // It may have been overwritten before anybody had it.
-            Policy::Newest if word > sequence => return Some(false),
-            Policy::Newest | Policy::Lossless | Policy::Service => word >= sequence,
-            // Its place is used again only when it was processed.
-            Policy::Queue => match Task::from_word(word) {
-                Task::Taken { .. } => memory.last(lane) >= sequence + memory.geometry().slots,
+            // ORDERING: Acquire pairs with the Release by which a receiver lets go: what it did is seen.
+            Policy::Queue => match Task::from_word(memory.task(lane, sequence).load(prim::Ordering::Acquire)) {
+                Task::Taken { .. } => overwritten(),
                 task => task.is_over(sequence),
             },
+            _ if memory.last_processed(lane, sequence) == sequence => true,
+            // It may have been overwritten before anybody had it.
+            Policy::Newest if overwritten() => return Some(false),
+            Policy::Newest => false,
+            // Its place is used again only when it was processed.
+            Policy::Lossless | Policy::Service => overwritten(),
         };
         processed.then_some(true)
     }

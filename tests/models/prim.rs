@@ -17,6 +17,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+/// As everywhere but on x86-64.
+pub(crate) fn fence_after_exchange() {
+    fence(Ordering::SeqCst);
+}
+
 type Word = Rc<loom::sync::atomic::AtomicU64>;
 
 /// A word, and what is accessed before it is loaded.

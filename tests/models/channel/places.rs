@@ -13,6 +13,7 @@ use crate::object::Name;
 use crate::owner::OwnerId;
 use crate::{explore, explore_deaths, join, prim, sys};
 use loom::thread;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 const LANE: usize = 0;
@@ -41,13 +42,12 @@ fn send(writer: &Writer, announces: bool) -> Option<Sent> {
         return None;
     }
     let sequence = writer.commit(&mut state, content_of(1, None), &[1]);
-    let receivers = if announces { writer.announce(&mut state, sequence).receivers } else { [].into() };
+    let receivers = if announces { writer.announce(sequence).receivers } else { SmallVec::new() };
     Some(Sent { sequence, receivers })
 }
 
 /// What receiver `index` does with a message.
 fn process(memory: &Memory, index: usize, sequence: u64) {
-    raise(memory.task(LANE, sequence), sequence);
     memory.set_outcome(index, LANE, sequence, Done::Processed);
 }
 
