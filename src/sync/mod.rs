@@ -78,8 +78,10 @@ pub(crate) fn spin<T>(mut done: impl FnMut() -> Option<T>) -> Option<T> {
     let mut spun = Duration::ZERO;
     let answer = loop {
         // Several looks to one at the clock, which takes as long, and none after the answer, which is waited for.
-        let answer = (0..8).find_map(|_| {
-            std::hint::spin_loop();
+        let answer = (0..32).find_map(|look| {
+            if look % 4 == 0 {
+                std::hint::spin_loop();
+            }
             done()
         });
         if answer.is_some() {
