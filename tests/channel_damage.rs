@@ -191,6 +191,21 @@ fn who_has_the_place_of_a_dead_receiver_begins_anew() {
 }
 
 /// What is said without a limit of time, if it is said at all.
+#[test]
+fn what_a_dead_receiver_says_is_believed_as_far_as_messages_were_sent() {
+    let dir = Dir::new();
+    let shape = Shape { receivers: 1, ..SHAPE };
+    let (sender, receiver, raw) = damaged(&dir, &shape);
+    drop(receiver);
+    for sequence in 0..shape.slots {
+        raw.put(shape.outcome(0, 0, sequence), (sequence + 1000 * shape.slots) << 2 | 3);
+    }
+    drop(Receiver::<[u8]>::open(dir.name("cam")).expect("its place"));
+    sender.send_copy(&[1; 500]).expect("there is room");
+    let mut next = Receiver::<[u8]>::open(dir.name("cam")).expect("its place");
+    assert_eq!(next.try_recv().expect("nothing is wrong").expect("nobody has processed it").sequence(), 1);
+}
+
 fn told<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
     let (says, hears) = mpsc::channel();
     std::thread::spawn(move || says.send(call()));

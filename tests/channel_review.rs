@@ -316,3 +316,27 @@ mod steps {
         assert_eq!((again.sequence(), again.deliveries()), (2, 2));
     }
 }
+
+#[test]
+fn who_takes_a_place_keeps_what_its_predecessor_has_processed() {
+    let dir = Dir::new();
+    let options = options(Policy::Lossless).receivers(2);
+    let sender = Sender::<[u8]>::create(dir.name("cam"), &options).expect("a fresh channel");
+    let open = || Receiver::<[u8]>::open(dir.name("cam")).expect("a place");
+    let (mut first, mut second) = (open(), open());
+    let tickets: Vec<_> = (1..3).map(|number| sender.send_copy(&bytes(number, 9)).expect("there is room")).collect();
+    for _ in &tickets {
+        first.recv_timeout(PATIENCE).expect("a message").give_back();
+        drop(second.recv_timeout(PATIENCE).expect("a message"));
+    }
+    drop((second, first));
+    let nothing_is_left = |mut receiver: Receiver| {
+        assert!(receiver.try_recv().expect("nothing is wrong").is_none(), "all was processed");
+        assert!(tickets.iter().all(memlane::Ticket::is_processed));
+        receiver
+    };
+    drop(nothing_is_left(open()));
+    let both = (nothing_is_left(open()), nothing_is_left(open()));
+    drop(both);
+    drop(nothing_is_left(open()));
+}
