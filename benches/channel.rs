@@ -386,6 +386,10 @@ impl Bench {
             if what == What::Shared && self.receivers.replace(len) != len {
                 self.run(What::Join, len, 0, thought);
             }
+            if matches!(what, What::Memory | What::TwoPlaces | What::InPlace | What::Copied) {
+                // The contender before has filled the caches with its own bytes; a channel has two places to fetch back.
+                self.run(what, len, 2, thought);
+            }
             let done = self.run(what, len, rounds, thought);
             if what == What::OneWay { done.told } else { done.time }
         })
