@@ -206,12 +206,11 @@ fn deaths(wanted: &str) -> Vec<Work> {
         });
         work
     });
-    let channels = channels::rows().into_iter();
-    let channels = channels.map(|row| (row.title, deaths_in(row.title, row, channels::Row::run, channels::Row::look)));
-    let services = services::rows().into_iter();
-    let services = services.map(|row| (row.title, deaths_in(row.title, row, services::Row::run, services::Row::look)));
-    let rows = channels.chain(services).filter(|(title, _)| title.contains(wanted));
-    operations.chain(rows.map(|(_, work)| work)).collect()
+    let channels = channels::rows().into_iter().filter(|row| row.title.contains(wanted));
+    let channels = channels.map(|row| deaths_in(row.title, row, channels::Row::run, channels::Row::look));
+    let services = services::rows().into_iter().filter(|row| row.title.contains(wanted));
+    let services = services.map(|row| deaths_in(row.title, row, services::Row::run, services::Row::look));
+    operations.chain(channels).chain(services).collect()
 }
 
 /// Lets victims die in the operation that a row of a table describes.

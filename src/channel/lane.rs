@@ -97,6 +97,11 @@ impl Entry {
         self.is_still(sequence).then_some(content)
     }
 
+    /// What it says of the message, if that is in it.
+    pub(super) fn find(&self, sequence: u64) -> Option<Content> {
+        (self.look(sequence) == Seen::There).then(|| self.content(sequence)).flatten()
+    }
+
     /// Copies the first `len` bytes of a small message; false if it was overwritten meanwhile.
     pub(super) fn copy_small(&self, sequence: u64, len: usize, to: &mut [u64; SMALL / 8]) -> bool {
         for (word, to) in self.small.iter().zip(to).take(len.div_ceil(8)) {

@@ -523,9 +523,8 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         let memory = self.memory();
         let last = |lane| {
             let last = memory.last(lane);
-            let entry = memory.entry(lane, last);
-            let is_new = last >= self.lanes[lane].cursor && entry.look(last) == Seen::There;
-            is_new.then(|| Some((lane, last, entry.content(last)?.stamp))).flatten()
+            let is_new = last >= self.lanes[lane].cursor;
+            is_new.then(|| Some((lane, last, memory.entry(lane, last).find(last)?.stamp))).flatten()
         };
         memory.lanes().filter_map(last).max_by_key(|(.., stamp)| *stamp).map(|(lane, last, _)| (lane, last))
     }

@@ -306,9 +306,7 @@ impl Memory {
         let lane = self.geometry().answer_lanes().start + client;
         let (asked, last) = (self.last(client), self.last(lane));
         for sequence in self.oldest(last)..=last {
-            let entry = self.entry(lane, sequence);
-            let content = (entry.look(sequence) == Seen::There).then(|| entry.content(sequence)).flatten();
-            let about = content.map_or(0, |content| content.about);
+            let about = self.entry(lane, sequence).find(sequence).map_or(0, |content| content.about);
             if (self.oldest(asked)..=asked).contains(&about) {
                 raise(self.task(client, about), about);
             }

@@ -340,8 +340,8 @@ impl<T: Shareable + ?Sized> Loan<T> {
         let sent = self.writer().wait_for_room(timeout).map(|mut state| {
             let sequence = self.commit(&mut state, sys::now());
             let sent = self.writer().announce(sequence);
-            // While the message is on its way: the next one need not look for room then.
-            self.writer().has_room(&mut state);
+            // While the message is on its way.
+            self.writer().look_ahead(&mut state);
             sent
         });
         match sent {

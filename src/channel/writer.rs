@@ -1,7 +1,7 @@
 //! The sending side of one lane: which buffers are free, whether there is room, and the commit.
 
 use super::Policy;
-use super::lane::{Content, Pool, Seen};
+use super::lane::{Content, Pool};
 use super::memory::Memory;
 use super::queue;
 use crate::error::Error;
@@ -58,8 +58,7 @@ impl Writer {
         let oldest = memory.oldest(last);
         let mut window = vec![None; geometry.slots as usize];
         for sequence in oldest..=last {
-            let entry = memory.entry(lane, sequence);
-            let content = (entry.look(sequence) == Seen::There).then(|| entry.content(sequence)).flatten();
+            let content = memory.entry(lane, sequence).find(sequence);
             let place = content.map(|content| content.place).filter(|place| !place.small);
             // A number that is no buffer's was not written by a sender; who reads it will see that too.
             let buffer = place.map(|place| place.buffer).filter(|buffer| u64::from(*buffer) < geometry.buffers());
@@ -121,6 +120,13 @@ impl Writer {
                 }
                 state.let_go >= overwritten
             }
+        }
+    }
+
+    /// Looks for room for the next message already, where that takes looking at other messages too: what is found is kept.
+    pub(super) fn look_ahead(&self, state: &mut State) {
+        if self.memory.geometry().policy != Policy::Queue {
+            self.has_room(state);
         }
     }
 
