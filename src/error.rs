@@ -217,6 +217,13 @@ pub enum Error {
         waited: Duration,
     },
 
+    /// [`interrupt_waits`](crate::interrupt_waits) was told to end the wait.
+    #[error("the wait for an object '{name}' was interrupted: wait again, or end")]
+    Interrupted {
+        /// The object.
+        name: String,
+    },
+
     /// The range does not lie inside the region, or not at an address that suits the type.
     #[error(
         "{len} bytes at offset {offset} do not fit, aligned to {align}, into a region of {size} bytes: use another offset, or a larger object"
@@ -266,7 +273,7 @@ fn shortened(text: &str) -> String {
 
 /// Why a lock was not taken. The lock and what it guards are as they were.
 ///
-/// Of several reasons it is the first of `NotInSegment`, `Forked`, `Retired`, `AlreadyLocked` and `TimedOut`: that the
+/// Of several reasons it is the first of `NotInSegment`, `Forked`, `Retired`, `AlreadyLocked`, `TimedOut` and `Interrupted`: that the
 /// object can be used no more is said also to a thread that holds the lock.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -308,6 +315,13 @@ pub enum LockError {
     /// This process is a fork of the one that opened the object.
     #[error("'{object}' was opened before this process was forked: open it again in the child")]
     Forked {
+        /// The object.
+        object: Box<str>,
+    },
+
+    /// [`interrupt_waits`](crate::interrupt_waits) was told to end the wait.
+    #[error("a wait in '{object}' was interrupted: wait again, or end")]
+    Interrupted {
         /// The object.
         object: Box<str>,
     },

@@ -41,15 +41,16 @@ mod sys;
 pub use channel::{
     Call, ChannelInfo, ChannelOptions, Client, Copied, Dtype, Handled, Image, Key, Loan, Message, Messages, Observer,
     Outcome, PixelFormat, Policy, Receiver, ReceiverInfo, Request, Sender, SenderInfo, Server, ServiceOptions, Tensor,
-    TensorView, Ticket, Unsent, Value, WaitSet,
+    TensorView, Ticket, Unsent, Untyped, UntypedTail, Value, WaitSet,
 };
 pub use error::{Error, LockError, RecvError, SendError, TicketError, WaitError, Who};
 pub use inspect::{HeldLock, Listed, Space, held_locks, list, space};
 pub use memlane_derive::Shareable;
 pub use object::{Name, Options, Origin, Persistence, Reclaimed, ToName, gc, remove, retire};
 pub use owner::OwnerId;
+pub use prim::interrupt_waits;
 pub use region::{Attached, Region, RegionMut, SharedMemory};
-pub use segment::{Bool, Layout, Placed, Schema, Segment, Shareable, Tail, field_path};
+pub use segment::{Bool, Field, Layout, Placed, Schema, Segment, Shareable, Tail, field_path};
 #[doc(hidden)]
 pub use segment::{PickTail, TailIf};
 pub use sync::{Condvar, Event, Locked, Mutex, MutexGuard, OwnerDied, Until, lock_both};

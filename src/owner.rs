@@ -148,6 +148,16 @@ impl Table {
 
     /// What is known of `owner`, dead or alive, for people.
     pub(crate) fn who(&self, owner: OwnerId) -> Option<Who> {
+        self.known(owner).map(|(pid, name, started)| Who::new(pid, &name, sys::is_stopped(pid, started)))
+    }
+
+    /// The same of one who has just done something: it is not looked whether it is stopped, which takes the system longer
+    /// than to send a message.
+    pub(crate) fn who_acted(&self, owner: OwnerId) -> Option<Who> {
+        self.known(owner).map(|(pid, name, _)| Who::new(pid, &name, false))
+    }
+
+    fn known(&self, owner: OwnerId) -> Option<(u32, [u8; 16], u64)> {
         let slot = &self.slots[owner.slot()?];
         // ORDERING: Acquire pairs with the Release store of the generation in `attach`: no pid of an earlier holder is
         // read after it, also by who knows nothing of `owner` but its name.
@@ -164,7 +174,7 @@ impl Table {
         // ORDERING: the fence pairs with the one in `attach`: if anything read above was of a later holder, so is this.
         prim::fence(Ordering::Acquire);
         let same = slot.generation.load(Ordering::Relaxed) == owner.generation();
-        (same && pid != 0).then(|| Who::new(pid, &name, sys::is_stopped(pid, started)))
+        (same && pid != 0).then_some((pid, name, started))
     }
 
     /// What `owner` sleeps on, as it says itself.

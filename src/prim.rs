@@ -4,6 +4,7 @@
 //! operations counted, where the process kills itself at the N-th step that changed shared bytes.
 
 use crate::sys;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 pub(crate) use core::sync::atomic::fence;
@@ -13,6 +14,22 @@ pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub use counted::die_at;
 #[cfg(any(memlane_failpoints, miri, memlane_heap))]
 pub(crate) use counted::{AtomicU32, AtomicU64, Ordering};
+
+static INTERRUPT: OnceLock<fn() -> bool> = OnceLock::new();
+
+/// Lets every wait of this process be interrupted: `asked` is called in the thread that waits, whenever it has slept, which
+/// is at most 50 ms after it began and as soon as a signal was handled; when it says so, the wait ends with
+/// [`LockError::Interrupted`](crate::LockError) or [`Error::Interrupted`](crate::Error), a
+/// [`WaitSet`](crate::WaitSet)'s as if it had been woken. For programs whose signal handlers want
+/// to be heard, such as interpreters; only the first call counts.
+pub fn interrupt_waits(asked: fn() -> bool) {
+    let _ = INTERRUPT.set(asked);
+}
+
+/// Whether a wait that has slept is to end.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPT.get().is_some_and(|asked| asked())
+}
 
 /// A sequentially consistent fence, where the last change of shared memory was an exchange: on x86-64 that is one already.
 #[inline]
@@ -81,7 +98,7 @@ mod counted {
     /// Counts one step; at the one that `MEMLANE_DIE_AT` names (from 1), the process kills itself.
     #[cfg(not(any(miri, memlane_heap)))]
     pub(crate) fn step() {
-        use std::sync::OnceLock;
+        use super::OnceLock;
         static STEPS: Real64 = Real64::new(0);
         static DIE_AT: OnceLock<u64> = OnceLock::new();
         let die_at = *DIE_AT.get_or_init(|| {

@@ -8,7 +8,7 @@ use crate::error::{Error, LockError, Who};
 use crate::object::{CREATOR_OFFSET, Header, LIVE, Name, Object, Options, Origin, Persistence, STATE_OFFSET};
 use crate::object::{TABLE_OFFSET, ToName};
 use crate::owner::{OwnerId, PARTICIPANTS, Sleep, Table};
-use crate::prim::{AtomicU32, AtomicU64, Ordering};
+use crate::prim::{self, AtomicU32, AtomicU64, Ordering};
 use crate::sys::{self, Access, Map};
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -70,6 +70,11 @@ impl SharedMemory {
     pub fn open_or_create(name: impl ToName, size: u64, options: &Options) -> Result<Self, Error> {
         let name = name.to_name()?;
         open_or_create(|| Self::open(&name), || Self::create(&name, size, options))
+    }
+
+    /// What was checked when the object was opened.
+    pub(crate) fn header(&self) -> &Header {
+        &self.object.header
     }
 
     /// The name it was opened by.
@@ -540,6 +545,12 @@ impl Attachment {
             return Err(LockError::Retired { object: self.name() });
         }
         Ok(())
+    }
+
+    /// The same for a wait that has slept, which may be interrupted.
+    pub(crate) fn check_awake(&self) -> Result<(), LockError> {
+        self.check()?;
+        if prim::is_interrupted() { Err(LockError::Interrupted { object: self.name() }) } else { Ok(()) }
     }
 
     /// Whether `owner` is gone for good.

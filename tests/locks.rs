@@ -197,6 +197,18 @@ fn a_lock_elsewhere_is_refused() {
 }
 
 #[test]
+fn what_is_abandoned_is_to_be_repaired() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("s"));
+    shared.other.lock(&shared).expect("the lock").or_repair(|_| ()).abandon();
+    let Locked::OwnerDied(died) = shared.other.try_lock(&shared).expect("it was given back") else {
+        panic!("complete")
+    };
+    drop(died.mark_consistent());
+    assert!(matches!(shared.other.try_lock(&shared), Ok(Locked::Clean(_))));
+}
+
+#[test]
 fn a_panic_under_the_lock_leaves_the_mark() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));

@@ -392,10 +392,10 @@ fn a_value_is_placed_in_raw_bytes_and_found_again() {
         assert_eq!(around, [0xff], "a byte at {outside} that is not its own");
     }
     let mut second = SharedMemory::open(dir.name("raw")).and_then(SharedMemory::map_mut).expect("it is there");
-    let found = at::<Mixed>(&mut second, 1024, 3).expect("it is there");
-    assert_eq!((found.tail[2], *found.lock.lock(&found).expect("its lock").or_repair(|_| ())), (7, 5));
+    let found = at::<Mixed>(&second, 1024, 3).expect("it is there");
+    assert_eq!((found.tail[2], *found.lock.lock(&second).expect("its lock").or_repair(|_| ())), (7, 5));
     place::<AtomicU32>(&mut second, 0, (), |_| ()).expect("it fits").store(3, Ordering::Relaxed);
-    assert_eq!(at::<AtomicU32>(&mut region, 0, ()).expect("it is there").load(Ordering::Relaxed), 3);
+    assert_eq!(at::<AtomicU32>(&region, 0, ()).expect("it is there").load(Ordering::Relaxed), 3);
 }
 
 #[test]
@@ -407,14 +407,14 @@ fn what_does_not_fit_is_not_placed() {
     for (offset, tail) in [(0, 101), (1, 100), (100, 1), (101, 0), (usize::MAX, 0), (usize::MAX, 1), (50, 51)] {
         let result = place::<[u8]>(&mut region, offset, tail, |_| panic!("not built")).map(drop);
         assert!(matches!(result, Err(Error::OutOfBounds { size: 100, .. })), "{offset} {tail}: {result:?}");
-        assert!(at::<[u8]>(&mut region, offset, tail).is_err());
+        assert!(at::<[u8]>(&region, offset, tail).is_err());
     }
     for offset in [1, 2, 3, 4, 5, 6, 7, 12] {
-        let result = at::<u64>(&mut region, offset, ()).map(drop);
+        let result = at::<u64>(&region, offset, ()).map(drop);
         assert!(matches!(result, Err(Error::OutOfBounds { align: 8, .. })), "{offset}: {result:?}");
     }
     for tail in [usize::MAX, usize::MAX / 4, isize::MAX as usize, isize::MAX as usize / 4 + 1] {
-        let result = at::<[u32]>(&mut region, 0, tail).map(drop);
+        let result = at::<[u32]>(&region, 0, tail).map(drop);
         assert!(matches!(result, Err(Error::TooLarge { .. } | Error::OutOfBounds { .. })), "{tail}: {result:?}");
         let created = Segment::<[u32]>::create(dir.name("large"), tail, &Options::new(), |_| ()).map(drop);
         assert!(matches!(created, Err(Error::TooLarge { .. } | Error::NoSpace { .. })), "{tail}: {created:?}");
@@ -437,7 +437,7 @@ fn a_bool_that_is_garbage_is_no_bool() {
     region.write_at(0, &all).expect("inside");
     for value in 0..256 {
         let expected = [Some(false), Some(true)].get(value).copied().flatten();
-        assert_eq!(at::<Bool>(&mut region, value, ()).expect("inside").get(), expected, "{value}");
+        assert_eq!(at::<Bool>(&region, value, ()).expect("inside").get(), expected, "{value}");
     }
     assert_eq!([true, false].map(|value| Bool::from(value).get()), [Some(true), Some(false)]);
 }
@@ -464,7 +464,7 @@ fn place<T: Shareable + ?Sized>(
 }
 
 /// As [`RegionMut::at`], likewise.
-fn at<T: Shareable + ?Sized>(region: &mut RegionMut, offset: usize, tail: T::Tail) -> Result<Placed<'_, T>, Error> {
+fn at<T: Shareable + ?Sized>(region: &RegionMut, offset: usize, tail: T::Tail) -> Result<&T, Error> {
     // SAFETY: as above.
     unsafe { region.at(offset, tail) }
 }

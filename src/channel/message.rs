@@ -155,8 +155,11 @@ impl<T: Shareable + ?Sized> Loan<T> {
         let len = T::LAYOUT.size(tail.to_len()).filter(|len| *len as u64 <= max);
         let channel = || memory.attachment().name();
         let len = len.ok_or_else(|| SendError::TooLarge { channel: channel(), max })?;
-        let bytes =
-            if is_small::<T>(len) { Bytes::Small(Small::EMPTY) } else { Bytes::Buffer(Self::take_buffer(writer)?) };
+        let bytes = if is_small::<T>(len) && tail.may_be_small() {
+            Bytes::Small(Small::EMPTY)
+        } else {
+            Bytes::Buffer(Self::take_buffer(writer)?)
+        };
         if zeroed && let Bytes::Buffer(buffer) = &bytes {
             // SAFETY: the buffer is this loan's own, and at least `max_message` bytes long.
             unsafe { buffer.base.as_ptr().write_bytes(0, len) };
@@ -245,7 +248,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
             Bytes::Buffer(buffer) => (false, buffer.number, [].as_slice()),
         };
         let place = Place { len: len as u64, small, labelled: self.labelled, buffer };
-        (Content { place, tail: self.tail.to_len(), stamp, about: self.about }, words)
+        (Content { place, tail: self.tail.elements(), stamp, about: self.about }, words)
     }
 
     /// Says that it answers a request.
@@ -355,7 +358,7 @@ impl<T: Shareable + ?Sized> Held<T> {
         let Found { lane, sequence, content: Content { place, tail, stamp, about }, missed, deliveries } = *found;
         let (memory, geometry) = (reader.memory(), reader.memory().geometry());
         let corrupt = || RecvError::Corrupt { channel: memory.attachment().name(), lane, sequence };
-        let tail = T::Tail::from_len(tail).ok_or_else(corrupt)?;
+        let tail = T::Tail::of_message(tail, place.len).ok_or_else(corrupt)?;
         let len = T::LAYOUT.size(tail.to_len()).filter(|len| *len as u64 == place.len).ok_or_else(corrupt)?;
         let sound = if place.small {
             is_small::<T>(len)
@@ -432,7 +435,18 @@ impl<T: Shareable + ?Sized> Message<T> {
     /// Says that it was not processed: in a queue somebody else gets it; otherwise its sender's [`Ticket`](crate::Ticket)
     /// says so, and if nothing may be lost and nobody else processes it, it is kept for the next receiver to come.
     pub fn give_back(mut self) {
-        self.done = Done::GaveBack;
+        if self.done == Done::Processed {
+            self.done = Done::GaveBack;
+        }
+    }
+
+    /// Says that it was processed, and keeps it all the same, to be looked at: nobody waits for it any more, only its buffer
+    /// is not used again before it is dropped. To give it back, or a panic, changes nothing then.
+    pub fn mark_processed(&mut self) {
+        if self.done == Done::Processed {
+            self.done = Done::Absent; // it is said once: its place may be that of a later message by the time it is dropped
+            self.reader.let_go(self.held.lane(), self.held.sequence, Done::Processed, None);
+        }
     }
 
     /// Its number in its lane, from 1, without a gap: a successor goes on where a dead sender ended.
@@ -487,6 +501,12 @@ impl<T: Shareable + ?Sized> Message<T> {
     #[must_use]
     pub fn size(&self) -> usize {
         size::<T>(self.held.tail)
+    }
+
+    /// The number of elements of its flexible tail, as [`Sender::loan`](crate::Sender::loan) takes it.
+    #[must_use]
+    pub fn tail(&self) -> T::Tail {
+        self.held.tail
     }
 }
 

@@ -20,6 +20,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod untyped;
 mod wait;
 mod waitset;
 mod writer;
@@ -32,12 +33,14 @@ pub use roster::{ReceiverInfo, SenderInfo};
 pub use sender::{Sender, Unsent};
 pub use service::{Call, Client, Request, Server, ServiceOptions};
 pub use ticket::{Handled, Outcome, Ticket};
+use untyped::is_untyped;
+pub use untyped::{Untyped, UntypedTail};
 pub use waitset::{Key, WaitSet};
 
 use crate::error::Error;
 use crate::object::{Header, Name, Object, Options, Persistence};
-use crate::segment::{Schema, Shareable, difference};
-use geometry::{Geometry, MESSAGE, MESSAGE_ALIGN, is_of, lines_of};
+use crate::segment::{Layout, Schema, Shareable};
+use geometry::{Geometry, MESSAGE, MESSAGE_ALIGN, is_of};
 
 /// Who gets a message, and what happens when receivers are slower than senders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -179,13 +182,13 @@ impl ChannelOptions {
         self
     }
 
-    /// What follows from the options for messages of type `T`.
-    fn geometry<T: Shareable + ?Sized>(&self, name: &Name) -> Result<Geometry, Error> {
+    /// What follows from the options for messages of that layout.
+    fn geometry(&self, name: &Name, layout: Layout) -> Result<Geometry, Error> {
         let bad = |why: String| Error::BadOptions { name: name.to_string(), why };
         if self.policy == Policy::Service {
             return Err(bad("make a service with `Server::create`".into()));
         }
-        let max_message = longest::<T>(self.max_message, name)?;
+        let max_message = longest(layout, self.max_message, name)?;
         Geometry::of(self, max_message).ok_or_else(|| {
             bad(format!(
                 "{} slots, {} senders, {} receivers, {} claims, {} loans of {max_message} bytes do not fit: use 1 to 32768 \
@@ -197,11 +200,11 @@ impl ChannelOptions {
     }
 }
 
-/// The size of the largest message of type `T`, if so much is asked for.
-fn longest<T: Shareable + ?Sized>(asked: Option<u64>, name: &Name) -> Result<u64, Error> {
+/// The size of the largest message of that layout, if so much is asked for.
+fn longest(layout: Layout, asked: Option<u64>, name: &Name) -> Result<u64, Error> {
     let bad = |why: String| Err(Error::BadOptions { name: name.to_string(), why });
-    let (size, align) = (T::LAYOUT.base_size() as u64, T::LAYOUT.align() as u64);
-    let longest = asked.unwrap_or(if T::LAYOUT.has_tail() { 1 << 16 } else { size });
+    let (size, align) = (layout.base_size() as u64, layout.align() as u64);
+    let longest = asked.unwrap_or(if layout.has_tail() { 1 << 16 } else { size });
     if longest < size {
         return bad(format!("a message has {size} bytes at least, more than {longest}"));
     }
@@ -226,20 +229,24 @@ fn check_kind(header: &Header, name: &Name, kind: &str) -> Result<(), Error> {
     Err(Error::TypeMismatch { name: name.to_string(), difference })
 }
 
-/// What a description says at `path` of a `T`.
-fn described<T: Shareable + ?Sized>(path: &str) -> String {
-    let mut schema = Schema::default();
-    T::describe(&mut schema, path, 0);
-    schema.into_text()
+/// What the description of an object says of the messages, or of what else is at `path`.
+fn schema_at(header: &Header, path: &str) -> Schema {
+    Schema::from_text(&header.schema).at(path)
 }
 
-/// Whether what the description of an object says at `path` is a `T`.
+/// Whether what the description of an object says at `path` is a `T`, or may be anything.
 fn check_type<T: Shareable + ?Sized>(header: &Header, name: &Name, path: &str) -> Result<(), Error> {
-    let (theirs, ours) = (lines_of(&header.schema, path), described::<T>(path));
-    if theirs == ours {
+    let (theirs, ours) = (schema_at(header, path), Schema::of::<T>());
+    if is_untyped(&ours) {
         return Ok(());
     }
-    Err(Error::TypeMismatch { name: name.to_string(), difference: difference(&theirs, &ours) })
+    // With the path again, for the error.
+    let [theirs, ours] = [theirs, ours].map(|schema| {
+        let mut whole = Schema::default();
+        whole.append(path, &schema);
+        whole
+    });
+    ours.check(name, theirs.as_str())
 }
 
 /// What an object must be to be opened as a channel of `T`.

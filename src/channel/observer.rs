@@ -1,17 +1,17 @@
 //! Watching a channel without taking part: through its file, in nobody's way, and believing nothing.
 
-use super::geometry::{ENTRY, Geometry, MESSAGE, is_of, lines_of};
+use super::geometry::{ENTRY, Geometry, MESSAGE, is_of};
 use super::lane::Place;
 use super::memory::{Entry, LaneHeader, SMALL};
 use super::message::{METADATA, Value};
 use super::queue::Task;
 use super::roster::{CLOSED, Done, RECEIVES, ReceiverInfo, SenderInfo, latency_of, outcome_of};
-use super::{Policy, check_kind, described};
+use super::{Policy, check_kind, schema_at};
 use crate::error::{Error, Who, shown};
-use crate::object::{Directory, Found, Name, ToName};
+use crate::object::{Directory, Found, Header, Name, ToName};
 use crate::owner::{self, OwnerId};
 use crate::prim::{self, Ordering};
-use crate::segment::Shareable;
+use crate::segment::{Schema, Shareable};
 use crate::sys::{self, Access};
 use std::mem::offset_of;
 use std::time::Duration;
@@ -133,7 +133,7 @@ impl Observer {
     /// Whether the channel's messages are of type `T`.
     #[must_use]
     pub fn holds<T: Shareable + ?Sized>(&self) -> bool {
-        lines_of(&self.found.header.schema, MESSAGE) == described::<T>(MESSAGE)
+        schema_at(&self.found.header, MESSAGE) == Schema::of::<T>()
     }
 
     /// The messages that were sent in each lane: of [`look`](Self::look) what costs little to ask for again and again.
@@ -185,7 +185,7 @@ impl Observer {
         });
         Ok(ChannelInfo {
             policy: of.policy,
-            message_type: message_type(&self.found.header.schema),
+            message_type: message_type(&self.found.header),
             max_message: of.shape(0).max_message,
             slots: of.slots,
             max_senders: of.senders as usize,
@@ -298,10 +298,8 @@ impl Observer {
 }
 
 /// What a channel's description calls its messages.
-fn message_type(schema: &str) -> String {
-    let lines = lines_of(schema, MESSAGE);
-    let kind = lines.strip_prefix(MESSAGE).and_then(|rest| rest.split('\t').nth(1));
-    match kind {
+fn message_type(header: &Header) -> String {
+    match schema_at(header, MESSAGE).fields().next().map(|whole| whole.kind) {
         None | Some("flexible tail") => "bytes".into(),
         Some(kind) => shown(kind),
     }

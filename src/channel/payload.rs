@@ -103,6 +103,18 @@ impl Image {
         message_size::<Self>(pixels.saturating_mul(format.pixel_size().into()))
     }
 
+    /// Says that it is an image of that size, without bytes between its rows; false, and nothing is changed, if it has fewer
+    /// pixels.
+    pub fn lay_out(&mut self, width: u32, height: u32, format: PixelFormat) -> bool {
+        let Some(stride) = width.checked_mul(format.pixel_size()) else { return false };
+        let fits = u64::from(stride).checked_mul(height.into()).is_some_and(|len| len <= self.pixels.len() as u64);
+        if fits {
+            (self.width, self.height, self.stride, self.format) = (width, height, stride, format.number());
+            self.reserved = [0; 6];
+        }
+        fits
+    }
+
     /// How the bytes are to be read, and those of each row; `None` if the fields do not fit together.
     #[must_use]
     pub fn rows(&self) -> Option<(PixelFormat, impl ExactSizeIterator<Item = &[u8]>)> {
@@ -127,8 +139,7 @@ impl Sender<Image> {
         let len = row.checked_mul(height.into()).and_then(|len| usize::try_from(len).ok());
         let stride = u32::try_from(row).unwrap_or(u32::MAX);
         let mut image = self.loan(len.filter(|_| u64::from(stride) == row).unwrap_or(usize::MAX))?;
-        (image.width, image.height, image.stride, image.format) = (width, height, stride, format.number());
-        image.reserved = [0; 6];
+        image.lay_out(width, height, format);
         Ok(image)
     }
 }
@@ -163,11 +174,15 @@ pub enum Dtype {
     Bool,
     /// Floating point, 16 bits: the upper half of an `F32`.
     Bf16,
+    /// Complex, two `F32`: the real part and the imaginary one.
+    C64,
+    /// Complex, two `F64`.
+    C128,
 }
 
 impl Dtype {
     /// With the number that stands for each, and its size in bytes.
-    const ALL: [(Self, u32, u32); 13] = [
+    const ALL: [(Self, u32, u32); 15] = [
         (Self::U8, 1, 1),
         (Self::U16, 2, 2),
         (Self::U32, 3, 4),
@@ -181,6 +196,8 @@ impl Dtype {
         (Self::F64, 11, 8),
         (Self::Bool, 12, 1),
         (Self::Bf16, 13, 2),
+        (Self::C64, 14, 8),
+        (Self::C128, 15, 16),
     ];
 
     fn entry(self) -> (Self, u32, u32) {
@@ -253,6 +270,23 @@ impl Tensor {
         Some(if shape.contains(&0) { 0 } else { full })
     }
 
+    /// Says that it is a dense tensor of that shape, the last dimension innermost; false, and nothing is changed, if it has
+    /// fewer elements, or `shape` more than eight dimensions.
+    pub fn lay_out(&mut self, shape: &[u64], dtype: Dtype) -> bool {
+        let fits = Self::data_size(shape, dtype).is_some_and(|size| size <= self.data.len() as u64);
+        if !fits || shape.len() > 8 {
+            return false;
+        }
+        (self.dtype, self.rank, self.reserved) = (dtype.number(), shape.len() as u32, [0; 7]);
+        (self.shape, self.strides) = ([0; 8], [0; 8]);
+        let mut stride = u64::from(dtype.size());
+        for (index, len) in shape.iter().enumerate().rev() {
+            (self.shape[index], self.strides[index]) = (*len, stride);
+            stride *= *len;
+        }
+        true
+    }
+
     /// What its fields say, or `None` if they do not fit together.
     #[must_use]
     pub fn view(&self) -> Option<TensorView<'_>> {
@@ -278,13 +312,7 @@ impl Sender<Tensor> {
         let len = Tensor::data_size(shape, dtype).filter(|_| shape.len() <= 8);
         let len = len.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX);
         let mut tensor = self.loan(len)?;
-        (tensor.dtype, tensor.rank, tensor.reserved) = (dtype.number(), shape.len() as u32, [0; 7]);
-        (tensor.shape, tensor.strides) = ([0; 8], [0; 8]);
-        let mut stride = u64::from(dtype.size());
-        for (index, len) in shape.iter().enumerate().rev() {
-            (tensor.shape[index], tensor.strides[index]) = (*len, stride);
-            stride *= *len;
-        }
+        tensor.lay_out(shape, dtype);
         Ok(tensor)
     }
 }

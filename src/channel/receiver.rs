@@ -415,7 +415,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         &self.reader
     }
 
-    fn memory(&self) -> &Memory {
+    pub(super) fn memory(&self) -> &Memory {
         &self.reader.memory
     }
 
@@ -484,6 +484,9 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     ///
     /// As [`recv`](Self::recv), if not even one is received.
     pub fn recv_many(&mut self, most: usize) -> Result<Vec<Message<T>>, RecvError> {
+        if most == 0 {
+            return Ok(Vec::new());
+        }
         let mut messages = vec![self.recv()?];
         while messages.len() < most
             && let Ok(Some(held)) = self.poll(false)

@@ -10,7 +10,7 @@ use super::{ChannelOptions, check_message, checked};
 use crate::error::{Error, SendError};
 use crate::object::{Name, Object, Origin, ToName};
 use crate::region::{header_of, open_or_create};
-use crate::segment::Shareable;
+use crate::segment::{Layout, Schema, Shareable};
 use crate::sync::Slices;
 use crate::sys::{self, Access};
 use std::fmt;
@@ -58,10 +58,18 @@ impl<T: Shareable + ?Sized> Sender<T> {
     /// used.
     pub fn create(name: impl ToName, options: &ChannelOptions) -> Result<Self, Error> {
         const { check_message::<T>() };
-        let name = name.to_name()?;
-        let geometry = options.geometry::<T>(&name)?;
+        Self::create_with(name.to_name()?, options, T::LAYOUT, &Schema::of::<T>())
+    }
+
+    pub(super) fn create_with(
+        name: Name,
+        options: &ChannelOptions,
+        layout: Layout,
+        schema: &Schema,
+    ) -> Result<Self, Error> {
+        let geometry = options.geometry(&name, layout)?;
         let total = geometry.total().ok_or_else(|| Error::TooLarge { name: name.to_string() })?;
-        let header = header_of(total, 0, geometry.describe::<T>());
+        let header = header_of(total, 0, geometry.describe(schema, None));
         let sum = |error| match error {
             Error::NoSpace { name, need, available, place, fix } => {
                 let (lanes, buffers, stride) = (geometry.senders, geometry.buffers(), geometry.shape(0).stride);
@@ -141,7 +149,7 @@ impl<T: Shareable + ?Sized> Sender<T> {
         self.memory().geometry().shape(0).max_message
     }
 
-    fn memory(&self) -> &Memory {
+    pub(super) fn memory(&self) -> &Memory {
         self.writer.memory()
     }
 

@@ -4,12 +4,13 @@ use super::geometry::{ANSWER, Geometry, MESSAGE};
 use super::memory::Memory;
 use super::message::{Loan, Message};
 use super::receiver::Receiver;
+use super::ticket::Ticket;
 use super::writer::Writer;
 use super::{check_kind, check_message, check_type, longest};
 use crate::error::{Error, RecvError, SendError};
 use crate::object::{Name, Object, Options, Persistence, ToName};
 use crate::region::{header_of, open_or_create};
-use crate::segment::Shareable;
+use crate::segment::{Layout, Schema, Shareable};
 use crate::sync::Slices;
 use crate::sys::Access;
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,16 +153,26 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Server<Q, A> {
     pub fn create(name: impl ToName, options: &ServiceOptions) -> Result<Self, Error> {
         const { check_message::<Q>() };
         const { check_message::<A>() };
-        let name = name.to_name()?;
-        let (max_request, max_answer) =
-            (longest::<Q>(options.max_request, &name)?, longest::<A>(options.max_answer, &name)?);
+        let types = [(Q::LAYOUT, Schema::of::<Q>()), (A::LAYOUT, Schema::of::<A>())];
+        Self::create_with(name.to_name()?, options, &types)
+    }
+
+    pub(super) fn create_with(
+        name: Name,
+        options: &ServiceOptions,
+        types: &[(Layout, Schema); 2],
+    ) -> Result<Self, Error> {
+        let [(request, request_schema), (answer, answer_schema)] = types;
+        let max_request = longest(*request, options.max_request, &name)?;
+        let max_answer = longest(*answer, options.max_answer, &name)?;
         let geometry = Geometry::of_service(options, max_request, max_answer).ok_or_else(|| Error::BadOptions {
             name: name.to_string(),
             why: "use 1 to 32768 slots, 1 to 127 clients, 1 to 62 claims, 1 loan or more, and at most a tebibyte each way"
                 .into(),
         })?;
         let total = geometry.total().ok_or_else(|| Error::TooLarge { name: name.to_string() })?;
-        let draft = Object::draft(name, header_of(total, 0, geometry.describe_service::<Q, A>()), &options.object)?;
+        let header = header_of(total, 0, geometry.describe(request_schema, Some(answer_schema)));
+        let draft = Object::draft(name, header, &options.object)?;
         let server = Self::start(draft)?;
         match server.memory().attachment().publish()? {
             None => Ok(server),
@@ -203,7 +214,7 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Server<Q, A> {
         Ok(Self { requests, answers, answer: PhantomData })
     }
 
-    fn memory(&self) -> &Memory {
+    pub(super) fn memory(&self) -> &Memory {
         self.requests.reader().memory()
     }
 
@@ -325,6 +336,20 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> fmt::Debug for Request<Q, A> 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Call(u64);
 
+impl Call {
+    /// That of a request which was not sent with [`Client::call`], but with [`Loan::send`]: what its ticket stands for.
+    #[must_use]
+    pub fn of(ticket: &Ticket) -> Self {
+        Self(ticket.sequence())
+    }
+
+    /// Its number, from 1: no other call of its client has it.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// Sends requests `Q` to a server, and gets answers `A`: several may be under way, and answers come in any order.
 pub struct Client<Q: Shareable + ?Sized, A: Shareable + ?Sized> {
     requests: Arc<Writer>,
@@ -378,6 +403,10 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Client<Q, A> {
         self.answers.name()
     }
 
+    pub(super) fn answers(&self) -> &Receiver<A> {
+        &self.answers
+    }
+
     /// Room for a request, as [`Sender::loan`](crate::Sender::loan).
     ///
     /// # Errors
@@ -395,7 +424,7 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Client<Q, A> {
     /// As [`Loan::send`]: [`SendError::NoReceiver`] if the server died while it was waited for. A request that was sent
     /// while there is no server is for the next one.
     pub fn call(&mut self, request: Loan<Q>) -> Result<Call, SendError> {
-        Ok(Call(request.send()?.sequence()))
+        Ok(Call::of(&request.send()?))
     }
 
     /// Waits for the answer to a request, at most for `timeout` (for ever if `None`). Answers to others that come meanwhile

@@ -87,7 +87,10 @@ impl Ticket {
                 None => true,
                 Some(None) => false,
                 Some(Some(outcome)) => {
-                    handled.push(Handled { who: memory.who(*owner), outcome });
+                    let table = memory.attachment().table();
+                    let acted = matches!(outcome, Outcome::Processed | Outcome::GaveBack);
+                    let who = if acted { table.who_acted(*owner) } else { table.who(*owner) };
+                    handled.push(Handled { who, outcome });
                     false
                 }
             });
@@ -180,7 +183,10 @@ impl Ticket {
     fn processor(&self) -> Handled {
         let (memory, lane, sequence) = (self.writer.memory(), self.writer.lane(), self.sent.sequence);
         let did = |index: &usize| memory.outcome_of(*index, lane, sequence) == (sequence, Done::Processed);
-        let who = memory.receivers().find(did).and_then(|index| memory.who(memory.owner_of(index)));
+        let who = memory
+            .receivers()
+            .find(did)
+            .and_then(|index| memory.attachment().table().who_acted(memory.owner_of(index)));
         Handled { who, outcome: Outcome::Processed }
     }
 }

@@ -62,7 +62,7 @@ impl Memory {
             event.sleep(prepared, slice);
             self.attachment().set_sleep(None);
             slices.grow();
-            self.attachment().check()?;
+            self.attachment().check_awake()?;
             if let Some(found) = look(false).or_else(|| look(true)) {
                 return Ok(Some(found));
             }

@@ -214,7 +214,7 @@ impl WaitSet {
 
     /// Waits until one of the receivers has something to receive, or would say that nobody sends any more; or one of the
     /// events is set; or one of either cannot be used. At most for `timeout` (for ever if `None`). Returns all of which
-    /// that is so; none if the time is over, or it was woken. An event stays set: [`reset`](Event::reset) it, or it is
+    /// that is so; none if the time is over, or it was woken or [interrupted](crate::interrupt_waits). An event stays set: [`reset`](Event::reset) it, or it is
     /// returned again.
     ///
     /// It sleeps for at most 50 ms at a time, and looks then which senders have died. More than 127 members take a thread
@@ -241,6 +241,9 @@ impl WaitSet {
             self.sleep((self.changed.word(), changed), &prepared, slice);
             list.iter().for_each(|(_, member)| member.say(false));
             slices.grow();
+            if prim::is_interrupted() {
+                return Vec::new();
+            }
             probe = true;
         }
     }

@@ -218,6 +218,9 @@ impl Object {
                 return Err(Error::TimedOut { name: name.to_string(), waited });
             }
             std::thread::sleep(nap.min(left));
+            if prim::is_interrupted() {
+                return Err(Error::Interrupted { name: name.to_string() });
+            }
             nap = (nap * 2).min(Duration::from_millis(10));
         }
     }

@@ -22,6 +22,13 @@ impl Layout {
         Self { size: size_of::<T>(), align: align_of::<T>(), element: None, padded: false }
     }
 
+    /// The layout of what was described by these numbers, which may be any; `size` is the offset of the tail, if there is
+    /// one. It counts as padded, but for slices.
+    pub(crate) fn described(size: usize, align: usize, element: Option<usize>) -> Option<Self> {
+        let padded = size > 0 || element.is_none();
+        size.checked_next_multiple_of(align).map(|_| Self { size, align, element, padded })
+    }
+
     /// The layout of a slice.
     #[must_use]
     pub const fn of_tail<T>() -> Self {

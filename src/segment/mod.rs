@@ -7,13 +7,13 @@ mod shareable;
 
 pub use layout::Layout;
 pub use offset::Placed;
-pub(crate) use schema::difference;
-pub use schema::{Schema, field_path};
+pub use schema::{Field, Schema, field_path};
+pub(crate) use shareable::private;
 pub use shareable::{Bool, PickTail, Shareable, Tail, TailIf};
 
 use crate::error::Error;
 use crate::object::{Object, Options, Origin, SCHEMA_MAX, ToName};
-use crate::region::{Attached, RegionMut, header_of, open_or_create};
+use crate::region::{Attached, RegionMut, SharedMemory, header_of, open_or_create};
 use crate::sys::Access;
 use offset::Slot;
 use std::fmt;
@@ -76,9 +76,10 @@ impl<T: Shareable + ?Sized> Segment<T> {
     ) -> Result<Self, Error> {
         let name = name.to_name()?;
         let too_large = || Error::TooLarge { name: name.to_string() };
-        let schema = schema_of::<T>();
-        let size = T::LAYOUT.size(tail.to_len()).filter(|_| schema.len() <= SCHEMA_MAX).ok_or_else(too_large)?;
-        let header = header_of(size as u64, tail.to_len(), schema);
+        let schema = Schema::of::<T>();
+        let size =
+            T::LAYOUT.size(tail.to_len()).filter(|_| schema.as_str().len() <= SCHEMA_MAX).ok_or_else(too_large)?;
+        let header = header_of(size as u64, tail.to_len(), schema.into_text());
         let mut draft = RegionMut::of(Object::draft(name.clone(), header, options)?)?;
         if draft.origin() == Origin::Created {
             Self::build(&mut draft, tail, init)?;
@@ -124,11 +125,7 @@ impl<T: Shareable + ?Sized> Segment<T> {
     /// Checks that a region holds a `T`.
     fn of(region: RegionMut) -> Result<Self, Error> {
         let header = region.header();
-        let ours = schema_of::<T>();
-        if header.schema != ours {
-            let difference = schema::difference(&header.schema, &ours);
-            return Err(Error::TypeMismatch { name: region.name().to_string(), difference });
-        }
+        Schema::of::<T>().check(region.name(), &header.schema)?;
         let corrupt = |field| Error::Corrupt { name: region.name().to_string(), field };
         let tail = T::Tail::from_len(header.tail).ok_or_else(|| corrupt("tail length"))?;
         if T::LAYOUT.size(header.tail).map(|size| size as u64) != Some(header.data_len) {
@@ -149,15 +146,23 @@ impl<T: Shareable + ?Sized> Segment<T> {
     }
 }
 
+impl SharedMemory {
+    /// The description of what is in it; an empty one if that is raw bytes. See also [`Schema::at`]: the messages of a channel
+    /// are described at `message`, the requests and answers of a service at `message` and `answer`.
+    #[must_use]
+    pub fn schema(&self) -> Schema {
+        Schema::from_text(&self.header().schema)
+    }
+
+    /// The elements of the flexible tail of what is in it; 0 if there is none.
+    #[must_use]
+    pub fn tail_len(&self) -> u64 {
+        self.header().tail
+    }
+}
+
 impl<T: Shareable + ?Sized> Attached for Segment<T> {
     fn region(&self) -> &RegionMut {
         &self.region
     }
-}
-
-/// The text that describes `T`.
-fn schema_of<T: Shareable + ?Sized>() -> String {
-    let mut schema = Schema::default();
-    T::describe(&mut schema, "", 0);
-    schema.into_text()
 }

@@ -1,10 +1,12 @@
 //! The one place where bytes become references.
 #![allow(unsafe_code)]
 
-use super::Segment;
 use super::shareable::{Shareable, Tail};
+use super::{Schema, Segment};
 use crate::error::Error;
-use crate::region::{Attached, RegionMut};
+use crate::object::{Object, Options, Origin, SCHEMA_MAX, ToName};
+use crate::region::{Attached, RegionMut, header_of};
+use crate::sys::Access;
 use std::fmt;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -137,7 +139,7 @@ impl RegionMut {
         Ok(Placed { region: self, slot })
     }
 
-    /// The `T` with `tail` elements that was built at `offset`.
+    /// The `T` with `tail` elements that was built at `offset`; this region is what its locks are locked by.
     ///
     /// # Errors
     ///
@@ -147,9 +149,59 @@ impl RegionMut {
     ///
     /// As long as anybody uses the `T`, everybody uses these bytes as this `T` at this offset, and nobody reads or
     /// writes them as bytes.
-    pub unsafe fn at<T: Shareable + ?Sized>(&mut self, offset: usize, tail: T::Tail) -> Result<Placed<'_, T>, Error> {
+    pub unsafe fn at<T: Shareable + ?Sized>(&self, offset: usize, tail: T::Tail) -> Result<&T, Error> {
         let slot = Slot::find(self, offset, tail)?;
-        Ok(Placed { region: self, slot })
+        // SAFETY: the slot lies in the mapping that `self` keeps; the caller vouches that there is no `&mut` to it.
+        Ok(unsafe { &*slot.0.as_ptr() })
+    }
+
+    /// Creates an object that holds what `schema` describes, with `tail` elements (0 if it has no tail): for programs that
+    /// learn the type when they run. `init` fills in its zeroed bytes before the name appears. Otherwise as
+    /// [`Segment::create`](crate::Segment::create).
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::create`](crate::Segment::create), [`Error::TooLarge`] also if it cannot be told how large it is.
+    ///
+    /// # Safety
+    ///
+    /// Nothing keeps this process from changing bytes of it that somebody else has a reference to, or that are locks: read
+    /// and write what may change as the [`Segment`](crate::Segment) would, with the locks that lie in it.
+    pub unsafe fn create_as(
+        name: impl ToName,
+        schema: &Schema,
+        tail: u64,
+        options: &Options,
+        init: impl FnOnce(&mut [u8]),
+    ) -> Result<Self, Error> {
+        let name = name.to_name()?;
+        let layout = schema.layout().filter(|_| schema.as_str().len() <= SCHEMA_MAX);
+        let size = layout.and_then(|layout| layout.size(tail));
+        let size = size.ok_or_else(|| Error::TooLarge { name: name.to_string() })?;
+        let header = header_of(size as u64, tail, schema.clone().into_text());
+        let mut draft = Self::of(Object::draft(name, header, options)?)?;
+        if draft.origin() == Origin::Created {
+            let bytes = std::ptr::slice_from_raw_parts_mut(draft.as_mut_ptr(), draft.len());
+            // SAFETY: they are the bytes of the mapping, which `draft` keeps, and no other process can see an object
+            // without a name.
+            init(unsafe { &mut *bytes });
+        }
+        draft.publish()
+    }
+
+    /// Opens an object that holds what `schema` describes: for programs that learn the type when they run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Segment::open`](crate::Segment::open).
+    ///
+    /// # Safety
+    ///
+    /// As [`create_as`](Self::create_as).
+    pub unsafe fn open_as(name: impl ToName, schema: &Schema) -> Result<Self, Error> {
+        let region = Self::of(Object::open(name.to_name()?, Access::ReadWrite)?)?;
+        schema.check(region.name(), &region.header().schema)?;
+        Ok(region)
     }
 }
 

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::layout::Layout;
-use super::schema::{Schema, field_path};
+use super::schema::{Schema, TAIL, field_path};
 use crate::owner::OwnerId;
 use core::sync::atomic::{AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
@@ -70,6 +70,24 @@ pub trait Tail: Copy + private::Sealed {
     fn to_len(self) -> u64;
     /// Back from a number, if it is possible.
     fn from_len(len: u64) -> Option<Self>;
+
+    /// How many elements a message says that it has.
+    #[doc(hidden)]
+    fn elements(self) -> u64 {
+        self.to_len()
+    }
+
+    /// Back from what a message says: its elements, and its length in bytes.
+    #[doc(hidden)]
+    fn of_message(elements: u64, _len: u64) -> Option<Self> {
+        Self::from_len(elements)
+    }
+
+    /// Whether a message that is so long may lie in its entry.
+    #[doc(hidden)]
+    fn may_be_small(self) -> bool {
+        true
+    }
 }
 
 /// `usize` if `HAS`, else `()`: how the derive says [`Shareable::Tail`] without naming a private type.
@@ -90,8 +108,8 @@ impl PickTail for TailIf<false> {
     type Tail = ();
 }
 
-mod private {
-    /// Keeps `Tail` to the two types that Rust has.
+pub(crate) mod private {
+    /// Keeps `Tail` to the two types that Rust has, and what stands for either.
     pub trait Sealed {}
     impl Sealed for () {}
     impl Sealed for usize {}
@@ -173,7 +191,7 @@ unsafe impl<T: Shareable<Tail = ()>> Shareable for [T] {
     const PLAIN: bool = T::PLAIN;
 
     fn describe(schema: &mut Schema, path: &str, offset: usize) {
-        schema.line(path, "flexible tail", offset, 0);
+        schema.line(path, TAIL, offset, 0);
         T::describe(schema, &field_path(path, "[]"), offset);
     }
 

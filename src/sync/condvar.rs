@@ -180,7 +180,7 @@ impl Condvar {
             }
             woken = notified();
             if woken.is_none() {
-                attachment.check()?;
+                attachment.check_awake()?;
                 woken = sleeper.is_peer_lost().then_some(Woken::PeerLost);
             }
         }

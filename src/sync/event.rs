@@ -148,6 +148,10 @@ impl Event {
             prim::wait(&self.word, prepared, slice);
             attachment.set_sleep(None);
             sleeper.slices.grow();
+            if done() {
+                return Ok(());
+            }
+            attachment.check_awake()?;
         }
         let woken = if sleeper.is_peer_lost() { Woken::PeerLost } else { Woken::TimedOut };
         // Once more: what a peer that is dead has set, it has set before.

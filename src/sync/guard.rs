@@ -110,6 +110,12 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
 
     /// Gives the lock back now.
     pub fn unlock(self) {}
+
+    /// Gives the lock back as if its holder had died, or panicked: the next one to lock gets [`Locked::OwnerDied`]. For who
+    /// has begun to change the data and cannot complete that.
+    pub fn abandon(mut self) {
+        self.consistent = false;
+    }
 }
 
 impl<T: ?Sized> Deref for MutexGuard<'_, T> {

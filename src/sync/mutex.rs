@@ -252,7 +252,7 @@ impl<T: ?Sized> Mutex<T> {
             attachment.set_sleep(None);
             slices.grow();
             waiters = WAITERS;
-            attachment.check()?;
+            attachment.check_awake()?;
         }
     }
 

@@ -154,6 +154,10 @@ impl Attachment {
         Ok(())
     }
 
+    pub(crate) fn check_awake(&self) -> Result<(), LockError> {
+        Ok(())
+    }
+
     pub(crate) fn is_dead(&self, owner: OwnerId) -> bool {
         self.table.is_dead(&self.locks, self.me, owner)
     }

@@ -196,6 +196,13 @@ fn act_as_receiver(operation: &str) {
             let message = next(&mut sink);
             operate(|| drop(message));
         }
+        "mark as processed, drop" => {
+            let mut message = next(&mut sink);
+            operate(|| {
+                message.mark_processed();
+                drop(message);
+            });
+        }
         "give back" => {
             let message = next(&mut sink);
             operate(|| message.give_back());

@@ -170,6 +170,7 @@ fn receiving() -> Vec<Row> {
         row("channel: process, while its sender waits", "process", Lossless, all_processed(3), awaited),
         row("channel: process a small one, awaited", "process", Lossless, all_processed(3), small_and_awaited),
         row("channel: process, being the only one to", "process", Lossless, (0, 2..=3, 0..=1), awaited_alone),
+        row("channel: mark as processed, drop", "mark as processed, drop", Lossless, all_processed(3), awaited),
         row("channel: give back, while its sender waits", "give back", Lossless, all_processed(3), awaited),
         row("channel: close a receiver, awaited", "close", Lossless, all_processed(3), awaited),
         row("channel: close the last receiver, awaited", "close", Lossless, (0, 2..=3, 0..=1), awaited_alone),
@@ -182,6 +183,7 @@ fn receiving() -> Vec<Row> {
         row("queue: take what a dead one had", "receive", Queue, TWO, in_place_of_the_dead),
         row("queue: take several", "receive many", Queue, TWO, with_two_unprocessed),
         row("queue: process, while its sender waits", "process", Queue, (0, 2..=3, 0..=2), awaited),
+        row("queue: mark as processed, drop", "mark as processed, drop", Queue, (0, 2..=3, 0..=2), awaited),
         row("queue: give back to a sleeper", "give back", Queue, (0, 2..=2, 0..=2), given_back),
         row("queue: close a receiver that has one", "close", Queue, (0, 2..=2, 0..=1), with_two_unprocessed),
     ]

@@ -124,8 +124,7 @@ pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
                 let region = raw.insert(opened.map_mut().expect("raw bytes"));
                 region.write_at(0, &[1; PLACE]).expect("bytes");
                 place(region);
-                let placed = find(region);
-                *placed.value.lock(&placed).expect("the lock").or_repair(|_| ()) = 1;
+                *find(region).value.lock(region).expect("the lock").or_repair(|_| ()) = 1;
             });
         }
         "gc" => operate(|| assert_eq!(memlane::gc(None, false).expect("a directory").len(), 1)),
@@ -158,7 +157,7 @@ pub fn place(raw: &mut RegionMut) -> Placed<'_, Cell> {
     unsafe { raw.place(PLACE, (), |cell: &mut Cell| *cell.value.get_mut() = 7) }.expect("room")
 }
 
-pub fn find(raw: &mut RegionMut) -> Placed<'_, Cell> {
+pub fn find(raw: &RegionMut) -> &Cell {
     // SAFETY: from then on everybody uses the bytes there as a `Cell`.
     unsafe { raw.at(PLACE, ()) }.expect("room")
 }

@@ -94,7 +94,7 @@ fn options(wanted: &Send, max_message: u64, before: Option<&ChannelInfo>) -> Cha
         .max_message(max_message.max(enough))
         .slots(wanted.slots)
         .receivers(room(wanted))
-        .claims(1)
+        .claims(2)
         .loans(1)
         .policy(policy(wanted))
         .persistence(persistence)

@@ -103,7 +103,7 @@ impl ChannelOptions {
         Self { claims, ..self }
     }
 
-    fn geometry<T: Shareable + ?Sized>(&self, _: &Name) -> Result<Geometry, Error> {
+    fn geometry(&self, _: &Name, _: Layout) -> Result<Geometry, Error> {
         Ok(geometry_of(self))
     }
 }
@@ -169,7 +169,7 @@ fn memory_of(name: &Name) -> Memory {
 /// A channel without senders.
 fn name_of(options: &ChannelOptions) -> Name {
     let (name, geometry) = (Name::new(), geometry_of(options));
-    let header = header_of(geometry.total().expect("it is small"), 0, geometry.describe::<[u8]>());
+    let header = header_of(geometry.total().expect("it is small"), 0, geometry.describe(&Schema::of::<[u8]>(), None));
     let draft = Object::draft(name.clone(), header, &options.object).expect("a fresh channel");
     // All but the eventcounts, the words of senders and receivers, tasks and outcomes has one writer, which knows what is
     // there.

@@ -135,6 +135,8 @@ fn dtype_name(dtype: Dtype) -> &'static str {
         Dtype::F64 => "f64",
         Dtype::Bool => "bool",
         Dtype::Bf16 => "bf16",
+        Dtype::C64 => "c64",
+        Dtype::C128 => "c128",
         _ => "unknown",
     }
 }

@@ -1,0 +1,308 @@
+//! Messages that are being filled, in place.
+
+use crate::errors;
+use crate::ticket::Ticket;
+use crate::types::{self, Type};
+use crate::views::{self, Array, Memory, Views};
+use crate::{python, waits};
+use memlane::{SendError, Unsent, Untyped};
+use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+use std::ffi::c_int;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What has become of a loan.
+#[derive(Debug)]
+enum State {
+    Filling(Box<memlane::Loan<Untyped>>),
+    /// Its ticket keeps the mapping: views of it can be read as long as they live.
+    Sent(memlane::Ticket),
+    /// What was lent stays lent as long as there are views.
+    Discarded {
+        _loan: Option<Box<memlane::Loan<Untyped>>>,
+    },
+    /// It is being sent.
+    OnItsWay,
+}
+
+/// A message that is being filled; see `__init__.pyi`.
+#[derive(Debug)]
+#[pyclass(frozen, module = "memlane")]
+pub(crate) struct Loan {
+    state: Mutex<State>,
+    of: Arc<Type>,
+    /// The elements of its flexible tail.
+    elements: u64,
+    views: Views,
+    /// The array that was given out, and the one that it and all others are views of, if they are still there: not kept, as
+    /// they keep the loan.
+    lent: Mutex<Option<[Py<PyWeakrefReference>; 2]>>,
+    metadata: Mutex<Vec<u8>>,
+    schema_id: Mutex<u64>,
+    timeout: Option<Duration>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in here panics half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Loan {
+    pub(crate) fn new(loan: memlane::Loan<Untyped>, of: &Arc<Type>, elements: u64, timeout: Option<Duration>) -> Self {
+        Self {
+            state: Mutex::new(State::Filling(Box::new(loan))),
+            of: Arc::clone(of),
+            elements,
+            views: Views::default(),
+            lent: Mutex::new(None),
+            metadata: Mutex::default(),
+            schema_id: Mutex::default(),
+            timeout,
+        }
+    }
+
+    /// The whole as an array, for a copy into it: to be dropped before it is sent.
+    pub(crate) fn copied_into<'py>(&self, slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (_, array) = self.content(slf.py())?;
+        self.of.numpy(slf.as_any(), array.element, self.elements)
+    }
+
+    fn gone(py: Python<'_>) -> PyErr {
+        errors::released(py, "the loan was sent or discarded: ask for another one")
+    }
+
+    /// The array, and where it lies.
+    fn content(&self, py: Python<'_>) -> PyResult<(Memory, Array)> {
+        let mut state = lock(&self.state);
+        let State::Filling(loan) = &mut *state else { return Err(Self::gone(py)) };
+        let array = self.of.array(loan).ok_or_else(|| types::corrupt(py, 0))?;
+        Ok((Memory { base: loan.as_mut_ptr(), readonly: false }, array))
+    }
+
+    /// The array that was given out, if it is still there.
+    fn lent<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        lock(&self.lent).as_ref().and_then(|[array, _]| array.bind(py).upgrade())
+    }
+
+    /// Whether there are views.
+    fn is_looked_at(&self, py: Python<'_>) -> bool {
+        let whole = lock(&self.lent).as_ref().and_then(|[_, whole]| whole.bind(py).upgrade());
+        self.views.count() > 0 || whole.is_some()
+    }
+
+    /// Makes what was given out read-only, if that can be done with all of it.
+    fn revoke(&self, py: Python<'_>) -> PyResult<()> {
+        let lent = self.lent(py);
+        let shared = match &lent {
+            Some(lent) => self.views.count() > 0 || lent.getattr("shared_with_others")?.extract()?,
+            None => self.is_looked_at(py),
+        };
+        if shared {
+            return Err(PyBufferError::new_err(
+                "somebody else could still write it: delete the memoryviews and tensors, and arrays that numpy.asarray has made, \
+                 before it is sent; nothing was sent",
+            ));
+        }
+        match lent {
+            Some(array) => python::REVOKE.call(py, (array,)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the message, filled, with nobody left who could write it.
+    fn finish(&self, py: Python<'_>) -> PyResult<memlane::Loan<Untyped>> {
+        self.label(py)?;
+        self.revoke(py)?;
+        let mut state = lock(&self.state);
+        match std::mem::replace(&mut *state, State::OnItsWay) {
+            State::Filling(loan) => Ok(*loan),
+            other => {
+                *state = other;
+                Err(Self::gone(py))
+            }
+        }
+    }
+
+    fn label(&self, py: Python<'_>) -> PyResult<()> {
+        let mut state = lock(&self.state);
+        let State::Filling(loan) = &mut *state else { return Err(Self::gone(py)) };
+        let (metadata, schema_id) = (lock(&self.metadata), *lock(&self.schema_id));
+        let mut label = || -> Result<(), SendError> {
+            if !metadata.is_empty() {
+                loan.set_metadata(&metadata)?;
+            }
+            if schema_id != 0 {
+                loan.set_schema_id(schema_id)?;
+            }
+            Ok(())
+        };
+        label().map_err(|error| errors::raise(py, &error))
+    }
+
+    fn deliver(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<Ticket> {
+        let loan = self.finish(py)?;
+        let sent = py.detach(move || match timeout {
+            None => loan.send(),
+            Some(timeout) => loan.send_timeout(timeout),
+        });
+        match sent {
+            Ok(ticket) => {
+                *lock(&self.state) = State::Sent(ticket.clone());
+                Ok(Ticket::new(ticket))
+            }
+            Err(unsent) => Err(self.take_back(py, unsent)),
+        }
+    }
+
+    /// It was not sent: it can be sent again.
+    fn take_back(&self, py: Python<'_>, unsent: Unsent<Untyped>) -> PyErr {
+        let error = waits::raised().unwrap_or_else(|| errors::raise(py, unsent.error()));
+        *lock(&self.state) = State::Filling(Box::new(unsent.into_loan()));
+        error
+    }
+}
+
+#[pymethods]
+impl Loan {
+    #[getter]
+    fn array<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        let (memory, array) = this.content(py)?;
+        if let Some(lent) = this.lent(py) {
+            return Ok(lent);
+        }
+        let whole = Type::over(slf.as_any(), memory, &array)?;
+        let lent = python::LEND.call(py, (this.of.typed(whole.clone(), array.element, this.elements)?,))?;
+        *lock(&this.lent) = Some([PyWeakrefReference::new(&lent)?.unbind(), PyWeakrefReference::new(&whole)?.unbind()]);
+        Ok(lent)
+    }
+
+    #[getter]
+    fn nbytes(&self, py: Python<'_>) -> PyResult<isize> {
+        Ok(self.content(py)?.1.nbytes())
+    }
+
+    #[getter]
+    fn ticket(&self) -> Option<Ticket> {
+        match &*lock(&self.state) {
+            State::Sent(ticket) => Some(Ticket::new(ticket.clone())),
+            _ => None,
+        }
+    }
+
+    #[getter]
+    fn metadata(&self) -> Vec<u8> {
+        lock(&self.metadata).clone()
+    }
+
+    #[setter]
+    pub(crate) fn set_metadata(&self, metadata: Vec<u8>) {
+        *lock(&self.metadata) = metadata;
+    }
+
+    #[getter]
+    fn schema_id(&self) -> u64 {
+        *lock(&self.schema_id)
+    }
+
+    #[setter]
+    pub(crate) fn set_schema_id(&self, schema_id: u64) {
+        *lock(&self.schema_id) = schema_id;
+    }
+
+    #[pyo3(signature = (timeout = None))]
+    pub(crate) fn send(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Ticket> {
+        self.deliver(py, waits::timeout(timeout)?)
+    }
+
+    fn discard(&self, py: Python<'_>) {
+        let is_looked_at = self.is_looked_at(py);
+        let mut state = lock(&self.state);
+        match std::mem::replace(&mut *state, State::Discarded { _loan: None }) {
+            State::Filling(loan) => *state = State::Discarded { _loan: is_looked_at.then_some(loan) },
+            other => *state = other,
+        }
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.content(py)?.1.shape.first().copied().unwrap_or(1) as usize)
+    }
+
+    fn __repr__(&self) -> &'static str {
+        match &*lock(&self.state) {
+            State::Filling(_) => "<memlane.Loan>",
+            State::Sent(_) => "<memlane.Loan, sent>",
+            State::Discarded { .. } => "<memlane.Loan, discarded>",
+            State::OnItsWay => "<memlane.Loan, being sent>",
+        }
+    }
+
+    fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::array(slf)
+    }
+
+    #[pyo3(signature = (kind, _error, _trace))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: Option<&Bound<'_, PyAny>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _trace: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let filling = matches!(*lock(&self.state), State::Filling(_));
+        match kind {
+            None if filling => self.deliver(py, self.timeout).map(drop),
+            None => Ok(()),
+            Some(_) => {
+                self.discard(py);
+                Ok(())
+            }
+        }
+    }
+
+    #[expect(unsafe_code, reason = "the buffer protocol gives out addresses")]
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let this = slf.get();
+        let views = this.views.clone();
+        let (memory, array) = this.content(slf.py()).inspect_err(|_| {
+            // SAFETY: Python passed a buffer to be filled in, and asks for that where it is not.
+            unsafe { (*view).obj = std::ptr::null_mut() };
+        })?;
+        // SAFETY: Python passed a buffer to be filled in. The array lies in the loan's buffer, which is mapped as long as the
+        // loan or, once it was sent, its ticket is there; a view keeps this object, which keeps either, and while it is on
+        // its way the call that sends it does.
+        unsafe { views::export(slf.into_any(), &views, memory, array, view, flags) }
+    }
+
+    #[expect(unsafe_code, reason = "the buffer protocol gives out addresses")]
+    unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
+        // SAFETY: Python passes what was filled in above, once.
+        unsafe { views::release(view) };
+    }
+
+    #[pyo3(signature = (*, stream = None, max_version = None, dl_device = None, copy = None))]
+    #[expect(unsafe_code, reason = "DLPack gives out addresses")]
+    fn __dlpack__<'py>(
+        slf: &Bound<'py, Self>,
+        stream: Option<&Bound<'py, PyAny>>,
+        max_version: Option<(u32, u32)>,
+        dl_device: Option<(i32, i32)>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _ = stream; // of a device that it is not on
+        let this = slf.get();
+        let (memory, array) = this.content(slf.py())?;
+        if dl_device.is_some_and(|device| device != views::DEVICE) || copy == Some(true) {
+            return Err(PyBufferError::new_err("it is in the memory of the CPU, to be filled there"));
+        }
+        // SAFETY: as in `__getbuffer__`.
+        unsafe { views::dlpack(slf.as_any(), &this.views, memory, &array, max_version) }
+    }
+
+    fn __dlpack_device__(&self) -> (i32, i32) {
+        views::DEVICE
+    }
+}

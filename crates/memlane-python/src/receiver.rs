@@ -1,0 +1,212 @@
+//! The receiving end of a channel.
+
+use crate::errors::{self, Failure};
+use crate::frame::{Frame, Held};
+use crate::types::Type;
+use crate::{infos, waits};
+use memlane::{Message, RecvError, Untyped};
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+type Ours = memlane::Receiver<Untyped>;
+
+/// Receives messages; see `__init__.pyi`.
+#[derive(Debug)]
+#[pyclass(frozen, subclass, module = "memlane")]
+pub(crate) struct Receiver {
+    /// Gone once it was closed; locked as long as a thread receives.
+    receiver: Mutex<Option<Ours>>,
+    of: Arc<Type>,
+    name: String,
+    id: u128,
+    /// The frame that an iterator gave out last, if that is still there.
+    last: Mutex<Option<Py<PyWeakrefReference>>>,
+}
+
+impl Receiver {
+    fn lock(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Option<Ours>>> {
+        match self.receiver.try_lock() {
+            Ok(receiver) => Ok(receiver),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(PoisonError::into_inner(poisoned)),
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("another thread uses this receiver of '{}': open one for each thread", self.name);
+                Err(errors::new(py, "Busy", message, &[]))
+            }
+        }
+    }
+
+    pub(crate) fn with<R>(&self, py: Python<'_>, act: impl FnOnce(&mut Ours) -> PyResult<R>) -> PyResult<R> {
+        let mut receiver = self.lock(py)?;
+        let closed = || errors::released(py, format!("the receiver of '{}' was closed: open it again", self.name));
+        act(receiver.as_mut().ok_or_else(closed)?)
+    }
+
+    /// Does what may wait.
+    fn waiting<R: Send, E: Failure + Send>(
+        &self,
+        py: Python<'_>,
+        wait: impl FnOnce(&mut Ours) -> Result<R, E> + Send,
+    ) -> PyResult<R> {
+        self.with(py, |receiver| waits::waiting(py, || wait(receiver)))
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Py<PyWeakrefReference>>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn frame(&self, message: Message<Untyped>) -> Frame {
+        Frame::new(Held::Message(message), &self.of)
+    }
+}
+
+#[pymethods]
+impl Receiver {
+    #[new]
+    #[pyo3(signature = (name, *, timeout = Some(0.0)))]
+    fn open(py: Python<'_>, name: &str, timeout: Option<f64>) -> PyResult<Self> {
+        let wait = waits::timeout(timeout)?;
+        let receiver = waits::waiting(py, || match timeout {
+            Some(0.0) => Ours::open(name),
+            _ => Ours::wait_for(name, wait),
+        })?;
+        let of = Arc::new(Type::of(py, &receiver.schema())?);
+        let (name, id) = (receiver.name().to_string(), receiver.id());
+        Ok(Self { receiver: Mutex::new(Some(receiver)), of, name, id, last: Mutex::default() })
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[getter]
+    fn id(&self) -> u128 {
+        self.id
+    }
+
+    #[getter]
+    fn message<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.of.name(py)
+    }
+
+    #[getter]
+    fn closed(&self, py: Python<'_>) -> bool {
+        self.lock(py).is_ok_and(|receiver| receiver.is_none())
+    }
+
+    #[pyo3(signature = (timeout = None))]
+    fn recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Frame> {
+        let timeout = waits::timeout(timeout)?;
+        let message = self.waiting(py, |receiver| match timeout {
+            None => receiver.recv(),
+            Some(timeout) => receiver.recv_timeout(timeout),
+        })?;
+        Ok(self.frame(message))
+    }
+
+    fn try_recv(&self, py: Python<'_>) -> PyResult<Option<Frame>> {
+        Ok(self.waiting(py, Ours::try_recv)?.map(|message| self.frame(message)))
+    }
+
+    fn latest(&self, py: Python<'_>) -> PyResult<Option<Frame>> {
+        Ok(self.waiting(py, Ours::latest)?.map(|message| self.frame(message)))
+    }
+
+    fn recv_many(&self, py: Python<'_>, most: usize) -> PyResult<Vec<Frame>> {
+        let messages = self.waiting(py, |receiver| receiver.recv_many(most))?;
+        Ok(messages.into_iter().map(|message| self.frame(message)).collect())
+    }
+
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let timeout = waits::timeout(timeout)?;
+        self.waiting(py, |receiver| receiver.wait(timeout))
+    }
+
+    #[pyo3(signature = (timeout = None))]
+    fn wait_for_sender(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let timeout = waits::timeout(timeout)?;
+        self.waiting(py, |receiver| receiver.wait_for_sender(timeout))
+    }
+
+    fn rewind(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |receiver| {
+            receiver.rewind();
+            Ok(())
+        })
+    }
+
+    fn receivers<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        self.with(py, |receiver| infos::receivers(py, &receiver.receivers()))
+    }
+
+    fn senders<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        self.with(py, |receiver| infos::senders(py, &receiver.senders()))
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let receiver = self.lock(py)?.take();
+        py.detach(|| drop(receiver));
+        Ok(())
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// Whoever asks for the next one is done with the last one, though a loop still has it in its hands, and looks at it.
+    fn _done_with_last(&self, py: Python<'_>) -> Option<Py<Frame>> {
+        let last = self.last().take();
+        let frame = last.and_then(|last| last.bind(py).upgrade_as::<Frame>().ok().flatten())?;
+        frame.get().mark_processed();
+        Some(frame.unbind())
+    }
+
+    /// Remembers what an iterator gives out.
+    fn _given_out<'py>(&self, frame: Bound<'py, Frame>) -> PyResult<Bound<'py, Frame>> {
+        *self.last() = Some(PyWeakrefReference::new(&frame)?.unbind());
+        Ok(frame)
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Frame>>> {
+        let last = self._done_with_last(py);
+        let next = |receiver: &mut Ours| match receiver.recv() {
+            Err(RecvError::Closed { .. }) => Ok(None),
+            received => received.map(Some),
+        };
+        let message = self.waiting(py, |receiver| match next(receiver) {
+            // The loop has the last one still: if nobody looks at it, it goes.
+            Err(RecvError::ClaimsInUse { .. }) if last.as_ref().is_some_and(|last| last.get().let_go()) => {
+                next(receiver)
+            }
+            received => received,
+        })?;
+        let give_out = |message| self._given_out(Bound::new(py, self.frame(message))?);
+        message.map(give_out).transpose()
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("<memlane.Receiver '{}'{}>", self.name, if self.closed(py) { ", closed" } else { "" })
+    }
+
+    /// Another process becomes another receiver.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        Ok((slf.get_type().into_any(), PyTuple::new(slf.py(), [&slf.get().name])?))
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (_kind, _error, _trace))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _kind: Option<&Bound<'_, PyAny>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _trace: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.close(py)
+    }
+}
