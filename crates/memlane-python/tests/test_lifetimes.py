@@ -238,7 +238,14 @@ VIEWS = {
 }
 
 
-@pytest.mark.parametrize("make", VIEWS.values(), ids=VIEWS.keys())
+UNKNOWN = pytest.mark.xfail(strict=True, reason='NumPy tells nobody of these: docs/DESIGN.md, "Limits"')
+MAKERS = [
+    pytest.param(make, id=name, marks=[UNKNOWN] if name in ("memoryview", "asarray of a slice") else [])
+    for name, make in VIEWS.items()
+]
+
+
+@pytest.mark.parametrize("make", MAKERS)
 def test_however_a_view_was_made_it_does_not_write_what_was_sent(pair, make) -> None:
     sender, receiver = pair
     loan = sender.loan_array(SHAPE)
