@@ -109,12 +109,12 @@ impl Untyped {
     }
 }
 
-/// The length of an [`Untyped`] message.
+/// The length of an [`Untyped`] message. However short it is, it is filled in a buffer of the channel: what is there stays where
+/// it is when it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UntypedTail {
     len: usize,
     elements: u64,
-    may_be_small: bool,
 }
 
 impl UntypedTail {
@@ -122,9 +122,8 @@ impl UntypedTail {
     /// it has none). `None` if there is no such message.
     #[must_use]
     pub fn new(layout: Layout, elements: u64) -> Option<Self> {
-        let may_be_small = layout.align() == 1 && !layout.is_padded();
         let len = layout.size(elements).filter(|_| elements == 0 || layout.has_tail())?;
-        Some(Self { len, elements, may_be_small })
+        Some(Self { len, elements })
     }
 
     /// The length of the message in bytes.
@@ -157,11 +156,11 @@ impl Tail for UntypedTail {
     }
 
     fn of_message(elements: u64, len: u64) -> Option<Self> {
-        Some(Self { len: usize::try_from(len).ok()?, elements, may_be_small: false })
+        Some(Self { len: usize::try_from(len).ok()?, elements })
     }
 
     fn may_be_small(self) -> bool {
-        self.may_be_small
+        false
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::errors;
 use crate::loan::Loan;
 use crate::python;
-use crate::types::{Element, Kind, Type, image_like, pixel_format};
+use crate::types::{BFLOAT16, Element, Kind, Type, image_like, pixel_format};
 use memlane::{Dtype, Image, PixelFormat, SendError, Tensor, Untyped, UntypedTail};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -15,7 +15,10 @@ pub(crate) type Lend<'a> = &'a dyn Fn(UntypedTail) -> Result<memlane::Loan<Untyp
 
 /// The lengths of a shape: a number, or several.
 pub(crate) fn shape_of(shape: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
-    let impossible = |_| PyValueError::new_err(format!("there is no array of shape {shape}"));
+    let impossible = |_| match python::text(shape) {
+        Ok(shape) => PyValueError::new_err(format!("there is no array of shape {shape}")),
+        Err(raised) => raised,
+    };
     if shape.hasattr("__index__")? {
         return Ok(vec![shape.extract().map_err(impossible)?]);
     }
@@ -119,7 +122,7 @@ impl<'py> Filler<'_, 'py> {
             _ => {
                 let mut array = python::AS_ARRAY.call(py, (data,))?;
                 let element = Element::asked(&array.getattr("dtype")?)?;
-                if element.numpy == "bfloat16" {
+                if element.numpy == BFLOAT16.numpy {
                     array = array.call_method1("view", ("u2",))?;
                 }
                 let shape = array.getattr("shape")?.extract::<Vec<usize>>()?;

@@ -7,7 +7,7 @@ use memlane::{Message, Untyped, UntypedTail};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyMemoryView, PyTuple};
 use std::ffi::c_int;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -224,9 +224,12 @@ impl Frame {
         unsafe { views::release(view) };
     }
 
+    /// With a memoryview for its data, which keeps the frame and is counted, where an address would not be.
     #[getter]
-    fn __array_interface__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::array(slf)?.getattr("__array_interface__")
+    fn __array_interface__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
+        let interface = Self::array(slf)?.getattr("__array_interface__")?.cast_into::<PyDict>()?;
+        interface.set_item("data", PyMemoryView::from(slf.as_any())?)?;
+        Ok(interface)
     }
 
     #[pyo3(signature = (*, stream = None, max_version = None, dl_device = None, copy = None))]

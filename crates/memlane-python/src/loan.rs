@@ -2,7 +2,7 @@
 
 use crate::errors;
 use crate::ticket::Ticket;
-use crate::types::{self, Type};
+use crate::types::{self, BYTE, Type};
 use crate::views::{self, Array, Memory, Views};
 use crate::{python, waits};
 use memlane::{SendError, Unsent, Untyped};
@@ -64,10 +64,10 @@ impl Loan {
         }
     }
 
-    /// The whole as an array, for a copy into it: to be dropped before it is sent.
+    /// The whole as an array of what NumPy itself knows, for a copy into it: to be dropped before it is sent.
     pub(crate) fn copied_into<'py>(&self, slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let (_, array) = self.content(slf.py())?;
-        self.of.numpy(slf.as_any(), array.element, self.elements)
+        let array = python::AS_ARRAY.call(slf.py(), (slf,))?;
+        self.of.typed(array, BYTE, self.elements)
     }
 
     fn gone(py: Python<'_>) -> PyErr {
@@ -161,6 +161,8 @@ impl Loan {
     fn take_back(&self, py: Python<'_>, unsent: Unsent<Untyped>) -> PyErr {
         let error = waits::raised().unwrap_or_else(|| errors::raise(py, unsent.error()));
         *lock(&self.state) = State::Filling(Box::new(unsent.into_loan()));
+        // What was given out can no longer be written: whoever asks again gets what can.
+        *lock(&self.lent) = None;
         error
     }
 }
@@ -177,6 +179,11 @@ impl Loan {
         let whole = Type::over(slf.as_any(), memory, &array)?;
         let lent = python::LEND.call(py, (this.of.typed(whole.clone(), array.element, this.elements)?,))?;
         *lock(&this.lent) = Some([PyWeakrefReference::new(&lent)?.unbind(), PyWeakrefReference::new(&whole)?.unbind()]);
+        // Another thread may have sent it meanwhile, and not known of the array.
+        if !matches!(*lock(&this.state), State::Filling(_)) {
+            python::REVOKE.call(py, (lent,))?;
+            return Err(Self::gone(py));
+        }
         Ok(lent)
     }
 
@@ -199,8 +206,14 @@ impl Loan {
     }
 
     #[setter]
-    pub(crate) fn set_metadata(&self, metadata: Vec<u8>) {
+    pub(crate) fn set_metadata(&self, py: Python<'_>, metadata: Vec<u8>) -> PyResult<()> {
+        const MOST: usize = 64;
+        if metadata.len() > MOST {
+            let message = format!("{} bytes of metadata: at most {MOST} can be sent along", metadata.len());
+            return Err(errors::new(py, "TooLarge", message, &[]));
+        }
         *lock(&self.metadata) = metadata;
+        Ok(())
     }
 
     #[getter]

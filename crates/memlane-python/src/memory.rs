@@ -136,18 +136,16 @@ impl Memory {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let mut region = self.region.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.views.count() {
-            0 => {
-                let region = region.take();
-                py.detach(|| drop(region));
-                Ok(())
-            }
-            count => Err(PyBufferError::new_err(format!(
+        let count = self.views.count();
+        if count > 0 {
+            return Err(PyBufferError::new_err(format!(
                 "'{}' is looked at by {count} arrays or other views: delete them first",
                 self.name
-            ))),
+            )));
         }
+        let region = self.region.lock().unwrap_or_else(PoisonError::into_inner).take();
+        py.detach(|| drop(region));
+        Ok(())
     }
 
     #[expect(unsafe_code, reason = "the buffer protocol gives out addresses")]

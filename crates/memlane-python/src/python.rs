@@ -21,6 +21,11 @@ impl Named {
     }
 }
 
+/// Something as text. To format it as Rust does would lose what a signal handler raises meanwhile.
+pub(crate) fn text(of: &Bound<'_, PyAny>) -> PyResult<String> {
+    of.str()?.extract()
+}
+
 macro_rules! named {
     ($($name:ident = $module:literal, $attribute:literal;)*) => {$(
         pub(crate) static $name: Named = Named::new($module, $attribute);

@@ -25,6 +25,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
+    /// Whoever waits has it locked without the interpreter's lock: to wait for it with that would never end.
     fn lock(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Option<Ours>>> {
         match self.receiver.try_lock() {
             Ok(receiver) => Ok(receiver),
@@ -171,19 +172,25 @@ impl Receiver {
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Frame>>> {
         let last = self._done_with_last(py);
-        let next = |receiver: &mut Ours| match receiver.recv() {
-            Err(RecvError::Closed { .. }) => Ok(None),
-            received => received.map(Some),
+        let next = || {
+            self.waiting(py, |receiver| match receiver.recv() {
+                Err(RecvError::Closed { .. }) => Ok(None),
+                Err(error @ RecvError::ClaimsInUse { .. }) => Ok(Some(Err(error))),
+                received => received.map(|message| Some(Ok(message))),
+            })
         };
-        let message = self.waiting(py, |receiver| match next(receiver) {
-            // The loop has the last one still: if nobody looks at it, it goes.
-            Err(RecvError::ClaimsInUse { .. }) if last.as_ref().is_some_and(|last| last.get().let_go()) => {
-                next(receiver)
-            }
-            received => received,
-        })?;
-        let give_out = |message| self._given_out(Bound::new(py, self.frame(message))?);
-        message.map(give_out).transpose()
+        let mut received = next()?;
+        // The loop has the last one still: if nobody looks at it, it goes.
+        if let (Some(Err(_)), Some(last)) = (&received, last)
+            && last.get().let_go()
+        {
+            received = next()?;
+        }
+        match received {
+            Some(Ok(message)) => self._given_out(Bound::new(py, self.frame(message))?).map(Some),
+            Some(Err(error)) => Err(errors::raise(py, &error)),
+            None => Ok(None),
+        }
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {

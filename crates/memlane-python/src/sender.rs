@@ -212,7 +212,7 @@ impl Sender {
     ) -> PyResult<Ticket> {
         let loan = self.fill(py, None, |filler| filler.copy(data, format))?;
         let loan = loan.get();
-        loan.set_metadata(metadata);
+        loan.set_metadata(py, metadata)?;
         loan.set_schema_id(schema_id);
         loan.send(py, timeout)
     }

@@ -13,7 +13,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 type OurServer = memlane::Server<Untyped, Untyped>;
 type OurClient = memlane::Client<Untyped, Untyped>;
@@ -34,15 +34,20 @@ impl<T: Send> End<T> {
         Ok(Self { end: Mutex::new(Some(end)), name, request, answer })
     }
 
-    fn with<R>(&self, py: Python<'_>, act: impl FnOnce(&mut T) -> PyResult<R>) -> PyResult<R> {
-        let mut end = match self.end.try_lock() {
-            Ok(end) => end,
-            Err(TryLockError::Poisoned(poisoned)) => PoisonError::into_inner(poisoned),
+    /// Whoever waits has it locked without the interpreter's lock: to wait for it with that would never end.
+    fn lock(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Option<T>>> {
+        match self.end.try_lock() {
+            Ok(end) => Ok(end),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(PoisonError::into_inner(poisoned)),
             Err(TryLockError::WouldBlock) => {
                 let message = format!("another thread uses this end of '{}': open one for each thread", self.name);
-                return Err(errors::new(py, "Busy", message, &[]));
+                Err(errors::new(py, "Busy", message, &[]))
             }
-        };
+        }
+    }
+
+    fn with<R>(&self, py: Python<'_>, act: impl FnOnce(&mut T) -> PyResult<R>) -> PyResult<R> {
+        let mut end = self.lock(py)?;
         let closed = || errors::released(py, format!("this end of '{}' was closed: open it again", self.name));
         act(end.as_mut().ok_or_else(closed)?)
     }
@@ -59,9 +64,10 @@ impl<T: Send> End<T> {
         self.end.try_lock().is_ok_and(|end| end.is_none())
     }
 
-    fn close(&self, py: Python<'_>) {
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let end = self.lock(py)?.take();
         py.detach(|| drop(end));
+        Ok(())
     }
 }
 
@@ -155,8 +161,8 @@ impl Server {
         request.map(|request| self.request(py, request)).transpose()
     }
 
-    fn close(&self, py: Python<'_>) {
-        self.0.close(py);
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.close(py)
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -186,8 +192,8 @@ impl Server {
         _kind: Option<&Bound<'_, PyAny>>,
         _error: Option<&Bound<'_, PyAny>>,
         _trace: Option<&Bound<'_, PyAny>>,
-    ) {
-        self.close(py);
+    ) -> PyResult<()> {
+        self.close(py)
     }
 }
 
@@ -246,7 +252,7 @@ impl Request {
         metadata: Vec<u8>,
     ) -> PyResult<Ticket> {
         let loan = Self::fill(slf, None, |filler| filler.copy(data, None))?;
-        loan.get().set_metadata(metadata);
+        loan.get().set_metadata(slf.py(), metadata)?;
         loan.get().send(slf.py(), timeout)
     }
 }
@@ -348,8 +354,8 @@ impl Client {
         self.end.waiting(py, |client| client.wait_for_server(timeout))
     }
 
-    fn close(&self, py: Python<'_>) {
-        self.end.close(py);
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.end.close(py)
     }
 
     fn __repr__(&self) -> String {
@@ -367,7 +373,7 @@ impl Client {
         _kind: Option<&Bound<'_, PyAny>>,
         _error: Option<&Bound<'_, PyAny>>,
         _trace: Option<&Bound<'_, PyAny>>,
-    ) {
-        self.close(py);
+    ) -> PyResult<()> {
+        self.close(py)
     }
 }

@@ -51,6 +51,7 @@ elements! {
 /// The element that is a byte.
 pub(crate) const BYTE: Element = ELEMENTS[0];
 const SHORT: Element = ELEMENTS[1];
+pub(crate) const BFLOAT16: Element = ELEMENTS[ELEMENTS.len() - 1];
 
 impl Element {
     pub(crate) fn dtype(self) -> Dtype {
@@ -63,21 +64,23 @@ impl Element {
 
     /// What a NumPy dtype, or what NumPy takes for one, stands for.
     pub(crate) fn asked(dtype: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = dtype.py();
-        let name = |of: &Bound<'_, PyAny>| of.str().map(|name| name.to_string());
-        // Only packages beside NumPy know it.
-        if name(dtype)? == "bfloat16" {
-            return ELEMENTS.last().copied().ok_or_else(|| PyTypeError::new_err("bfloat16"));
+        let known = python::DTYPE.call(dtype.py(), (dtype,)).and_then(|dtype| {
+            let code = dtype.getattr("str")?.extract::<String>()?;
+            Ok(ELEMENTS.iter().copied().find(|element| code.get(1..) == Some(element.numpy)))
+        });
+        if let Ok(Some(element)) = known {
+            return Ok(element);
         }
-        let dtype = python::DTYPE.call(py, (dtype,))?;
-        let code = dtype.getattr("str")?.extract::<String>()?;
-        let known = ELEMENTS.iter().copied().find(|element| code.get(1..) == Some(element.numpy));
-        known.ok_or_else(|| {
-            PyTypeError::new_err(format!(
-                "no array of {dtype} can be sent: use bool, integers up to 64 bits, float16 to float64, bfloat16, complex64 \
-                 or complex128, or make a channel of records of a structured dtype"
-            ))
-        })
+        // NumPy knows it by other packages only.
+        let name = python::text(dtype)?;
+        if name == "bfloat16" || name.ends_with("bfloat16'>") {
+            return Ok(BFLOAT16);
+        }
+        known?;
+        Err(PyTypeError::new_err(format!(
+            "no array of {name} can be sent: use bool, integers up to 64 bits, float16 to float64, bfloat16, complex64 or \
+             complex128, or make a channel of records of a structured dtype"
+        )))
     }
 }
 
@@ -266,7 +269,7 @@ impl Type {
     pub(crate) fn over<'py>(owner: &Bound<'py, PyAny>, memory: Memory, array: &Array) -> PyResult<Bound<'py, PyAny>> {
         let py = owner.py();
         let address = memory.base.addr() + array.offset;
-        let code = if array.element.numpy == "bfloat16" { "u2" } else { array.element.numpy };
+        let code = if array.element.numpy == BFLOAT16.numpy { "u2" } else { array.element.numpy };
         let (shape, strides) = (PyTuple::new(py, &array.shape)?, PyTuple::new(py, &array.strides)?);
         python::OVER.call(py, (owner, address, code, shape, strides))
     }
@@ -282,7 +285,7 @@ impl Type {
         if let Kind::Record { .. } = self.kind {
             return python::RECORD.call(py, (array, self.dtype(py, elements)?));
         }
-        if element.numpy == "bfloat16"
+        if element.numpy == BFLOAT16.numpy
             && let Ok(more) = py.import("ml_dtypes")
         {
             return array.call_method1("view", (more.getattr("bfloat16")?,));

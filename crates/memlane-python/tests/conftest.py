@@ -1,5 +1,6 @@
 """Each test has a directory for objects of its own, empty at the end, and processes that say nothing on stderr."""
 
+import gc
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -38,6 +39,10 @@ def command() -> str:
         pytest.skip("MEMLANE_COMMAND does not name the `memlane` command: no Rust program was tried")
     assert os.access(path, os.X_OK), f"MEMLANE_COMMAND={path} cannot be run"
     return str(Path(path).resolve())
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is there now is not looked at whenever a test collects garbage
 
 
 def pytest_sessionfinish() -> None:

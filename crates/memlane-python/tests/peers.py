@@ -3,14 +3,17 @@
 Source can use the functions here. What it assigns stays until `forget()`.
 """
 
+import copy
 import ctypes
 import gc
 import hashlib
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -219,10 +222,11 @@ def main() -> None:
 
     def forget() -> None:
         names.clear()
-        names.update(globals(), forget=forget)
+        names.update(globals(), copy=copy, pickle=pickle, threading=threading, forget=forget)
         gc.collect()
 
     forget()
+    gc.freeze()
     for line in sys.stdin:
         told = json.loads(line)
         os.environ["MEMLANE_DIR"] = told["directory"]

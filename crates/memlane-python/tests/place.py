@@ -175,6 +175,8 @@ class Place:
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="memlane-python-", dir="/dev/shm"))
         self.peers: list[Peer] = []
+        self.settles = False
+        """Whether another thread may let go of an object a moment later."""
 
     def peer(self, alone: bool = False) -> Peer:
         """A process that has not done anything in this directory yet; or `alone` in any, also afterwards."""
@@ -220,6 +222,8 @@ class Place:
         gc.collect()
         if some_died:
             memlane.gc()
+        if self.settles:
+            wait_until("everything is let go of", lambda: not self.names())
         assert self.names() == [], "left behind"
 
 

@@ -11,6 +11,11 @@ from place import HANG, Place
 OPEN = "sender = memlane.Sender.open('cam')"
 
 
+@pytest.fixture(autouse=True)
+def settling(place: Place) -> None:
+    place.settles = True
+
+
 def value(frame: memlane.Frame) -> int:
     return int(frame.array[0])
 

@@ -317,6 +317,36 @@ def test_a_plain_loop_does_not_hold_its_last_frame_while_it_waits(place: Place, 
     peer.result()
 
 
+def test_what_was_closed_is_not_used_any_more(place: Place) -> None:
+    sender, receiver = memlane.Sender("cam"), memlane.Receiver("cam")
+    assert not sender.closed and not receiver.closed
+    for it in (sender, receiver):
+        it.close()
+        it.close()
+        assert it.closed and it.name == "cam" and "cam" in repr(it)
+    for call in (
+        lambda: sender.send(np.arange(3)),
+        lambda: sender.loan_array(3),
+        sender.receivers,
+        sender.senders,
+        sender.wait_for_receivers,
+        sender.remove_name,
+        receiver.recv,
+        receiver.try_recv,
+        receiver.latest,
+        receiver.wait,
+        receiver.rewind,
+        receiver.receivers,
+        receiver.wait_for_sender,
+        lambda: receiver.recv_many(3),
+        lambda: next(receiver),
+        lambda: memlane.WaitSet().add(receiver),
+    ):
+        with pytest.raises(memlane.Released, match="'cam'") as error:
+            call()
+        assert isinstance(error.value, ValueError)
+
+
 def test_one_thread_at_a_time_receives(place: Place) -> None:
     with memlane.Sender("cam") as sender, memlane.Receiver("cam") as receiver, ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(receiver.recv)

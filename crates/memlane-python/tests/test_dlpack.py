@@ -164,6 +164,31 @@ def test_a_loan_that_others_have_is_not_sent(pair) -> None:
     assert (receiver.recv(HANG).array == 3).all()
 
 
+def test_an_old_consumer_can_fill_a_loan(pair) -> None:
+    class Old:
+        """Asks as consumers did before version 1.0."""
+
+        def __init__(self, loan: memlane.Loan) -> None:
+            self.loan = loan
+
+        def __dlpack__(self, **_: object) -> object:
+            return self.loan.__dlpack__()
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return self.loan.__dlpack_device__()
+
+    sender, receiver = pair
+    loan = sender.loan_array((4, 5), "f4")
+    loan.array[...] = 2
+    room = np.from_dlpack(Old(loan))
+    assert address(room) == address(loan.array) and (room == 2).all()
+    with pytest.raises(BufferError):
+        loan.send(HANG)
+    del room
+    loan.send(HANG)
+    assert (receiver.recv(HANG).array == 2).all()
+
+
 def test_a_record_has_no_word_in_dlpack(place: Place) -> None:
     dtype = np.dtype([("x", "f8"), ("y", "f8")])
     with memlane.Sender("points", message=dtype) as sender, memlane.Receiver("points") as receiver:

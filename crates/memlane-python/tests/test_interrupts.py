@@ -1,7 +1,10 @@
 """Ctrl-C ends every call that waits, and what was waited for is still there afterwards."""
 
 import os
+import random
+import select
 import signal
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,8 +12,9 @@ from dataclasses import dataclass
 import memlane
 import numpy as np
 import pytest
-from place import HANG, Peer, Place
+from place import HANG, LONG, Peer, Place
 
+CHANCE = random.Random(3)
 VALUE = np.array([7])
 
 
@@ -158,6 +162,56 @@ def test_an_interrupt_at_any_moment_leaves_no_mutex_locked(place: Place, stack: 
         peer.interrupt()
         assert peer.failure().kinds[0] == "KeyboardInterrupt"
         assert peer.ask("mutex.locked") is False
+
+
+BODIES = {
+    "copies": "sender.send(array, timeout=20); receiver.recv(20).release()",
+    "loans": """
+        with sender.loan_array((3, 4), "f4", timeout=20) as room:
+            room[...] = 1
+        with receiver.recv(20) as frame:
+            assert frame.array.sum() == 12
+    """,
+    "views": """
+        sender.send(array, timeout=20, metadata=b"some")
+        frame = receiver.recv(20)
+        views = [frame.array[1:], memoryview(frame), np.from_dlpack(frame), frame.metadata, repr(frame), repr(sender)]
+        del views, frame
+    """,
+    "tickets": "ticket = sender.send(array, timeout=20); receiver.latest().release(); ticket.wait(20)",
+    "loop": """
+        sender.send(array, timeout=20)
+        for frame in receiver:
+            break
+        frame.release()
+    """,
+    "errors": """
+        for wrong in (object(), np.zeros(3, "M8[s]"), np.zeros(1 << 20)):
+            try:
+                sender.send(wrong)
+            except (TypeError, ValueError):
+                pass
+    """,
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+def test_an_interrupt_at_any_moment_is_heard_and_costs_nothing(place: Place, body: str) -> None:
+    peer = place.peer()
+    peer.ask("sender, array = memlane.Sender('cam'), np.arange(40, dtype='u1')")
+    peer.ask("receiver = memlane.Receiver('cam')")
+    lines = textwrap.dedent(body).strip().splitlines()
+    for _ in range(300 if LONG else 30):
+        peer.start("say('begins')\nwhile True:\n    " + "\n    ".join(lines))
+        peer.heard()
+        select.select([], [], [], CHANCE.uniform(0, 0.005))
+        peer.interrupt()
+        assert peer.failure().kinds[0] == "KeyboardInterrupt"
+        peer.ask("ticket = frame = views = room = None; gc.collect()")
+        # What was sent and not received, or given back, because it was interrupted in between.
+        peer.ask("receiver.rewind()\nwhile frame := receiver.try_recv(): frame = None")
+        assert peer.ask("[it.claims for it in sender.receivers()]") == [0]
+    peer.ask("\n".join(["for _ in range(20):", *("    " + line for line in lines)]))
 
 
 def test_a_signal_that_raises_nothing_does_not_end_a_wait(place: Place, stack: ExitStack) -> None:

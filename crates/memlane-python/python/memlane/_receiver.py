@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 
 from memlane import _memlane
-from memlane._errors import Closed
+from memlane._errors import ClaimsInUse, Closed
 
 
 def _set(future: asyncio.Future[None]) -> None:
@@ -97,8 +97,16 @@ class Receiver(_memlane.Receiver):
         return self
 
     async def __anext__(self) -> _memlane.Frame:
-        self._done_with_last()
+        last = self._done_with_last()
         try:
-            return self._given_out(await self.recv_async())
+            try:
+                frame = await self.recv_async()
+            except ClaimsInUse:
+                # The loop has the last one still: if nobody looks at it, it goes.
+                if last is None:
+                    raise
+                last.release()
+                frame = await self.recv_async()
         except Closed:
             raise StopAsyncIteration from None
+        return self._given_out(frame)
