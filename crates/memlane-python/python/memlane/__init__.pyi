@@ -308,8 +308,8 @@ class Sender:
     def remove_name(self) -> None:
         """Take the channel's name away: who receives goes on, nobody else can come."""
     def close(self) -> None:
-        """Close the channel for this sender; receivers get what was sent. Others can have its lane when the last of its tickets,
-        loans and their arrays has gone."""
+        """Close the channel for this sender; receivers get what was sent. Others can have its lane, or its name, when the
+        last of its tickets, loans and their arrays has gone."""
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
@@ -557,8 +557,8 @@ class Condition:
 
     def __new__(cls, memory: SharedMemory | Segment, offset: int, mutex: Mutex) -> Self: ...
     def wait(self, timeout: float | None = None) -> bool:
-"""Unlock the mutex, sleep until somebody notifies, lock it again; False if the time is over. May return for no
-        reason. To wait in `repair()` says that it is repaired."""
+        """Unlock the mutex, sleep until somebody notifies, lock it again; False if the time is over. May return for no
+        reason. To wait in `repair()` says that it is repaired. An exception ends it without the mutex."""
     def wait_for(self, predicate: Callable[[], _A], timeout: float | None = None) -> _A:
         """Wait until `predicate()` is true, and return what it returned last."""
     def notify(self) -> None: ...
