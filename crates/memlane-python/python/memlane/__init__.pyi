@@ -308,8 +308,8 @@ class Sender:
     def remove_name(self) -> None:
         """Take the channel's name away: who receives goes on, nobody else can come."""
     def close(self) -> None:
-        """Close the channel for this sender; receivers get what was sent. Others can have its lane, or its name, when the
-        last of its tickets, loans and their arrays has gone."""
+        """Close the channel for this sender; receivers get what was sent. Others can have its lane, or its name, when
+        the last of its tickets, loans and their arrays has gone."""
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
