@@ -7,6 +7,7 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would count among ours, and be lost by a fork
 
+import memlane
 import pytest
 from place import Place, dismiss
 
@@ -29,6 +30,13 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ge
     monkeypatch.setenv("MEMLANE_DIR", str(place.directory))
     yield place
     place.end(passed=request.node.stash.get(PASSED, False))
+
+
+@pytest.fixture
+def pair(place: Place) -> Generator[tuple[memlane.Sender, memlane.Receiver], None, None]:
+    """Both ends of a channel of arrays."""
+    with memlane.Sender("cam") as sender, memlane.Receiver("cam") as receiver:
+        yield sender, receiver
 
 
 @pytest.fixture

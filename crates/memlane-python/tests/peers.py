@@ -193,6 +193,12 @@ def in_fork(function: Callable[[], Any]) -> Any:
     return json.loads(answer)
 
 
+class Linked(np.ndarray):
+    """An array that can be part of a cycle."""
+
+    link: object
+
+
 def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == 1:

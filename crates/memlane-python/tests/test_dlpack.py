@@ -12,12 +12,6 @@ DTYPES = ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8",
 CPU = (1, 0)
 
 
-@pytest.fixture
-def pair(place: Place):
-    with memlane.Sender("cam") as sender, memlane.Receiver("cam") as receiver:
-        yield sender, receiver
-
-
 def received(pair, array: np.ndarray) -> memlane.Frame:
     sender, receiver = pair
     sender.send(array, timeout=HANG)

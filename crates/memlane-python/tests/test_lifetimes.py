@@ -8,6 +8,7 @@ import weakref
 import memlane
 import numpy as np
 import pytest
+from peers import Linked
 from place import HANG, Place
 
 SHAPE = (100, 200)
@@ -19,12 +20,6 @@ def filled(sender: memlane.Sender, value: int) -> memlane.Ticket:
 
 def claims(sender: memlane.Sender) -> int:
     return sum(it.claims for it in sender.receivers())
-
-
-@pytest.fixture
-def pair(place: Place):
-    with memlane.Sender("cam") as sender, memlane.Receiver("cam") as receiver:
-        yield sender, receiver
 
 
 def test_a_view_outlives_frame_receiver_and_sender(place: Place) -> None:
@@ -170,148 +165,6 @@ def test_what_was_received_cannot_be_written(pair) -> None:
     assert (frame.array == 7).all()
 
 
-def test_what_was_sent_cannot_be_written(pair) -> None:
-    sender, receiver = pair
-    loan = sender.loan_array(SHAPE)
-    pixels = loan.array
-    slices = [pixels[3:], pixels[::2, 5], pixels.T, pixels.reshape(-1), pixels[0:1][0], pixels.view("u4")]
-    pixels[...] = 7
-    loan.send(HANG)
-    for array in (pixels, *slices):
-        with pytest.raises(ValueError):
-            array[...] = 1
-    assert (receiver.recv(HANG).array == 7).all()
-
-
-def test_what_was_sent_cannot_be_made_writable_again(pair) -> None:
-    sender, _ = pair
-    loan = sender.loan_array(SHAPE)
-    pixels = loan.array
-    slices = [pixels[3:], pixels.T, pixels.reshape(-1)]
-    loan.send(HANG)
-    for array in (pixels, *slices):
-        with pytest.raises(ValueError):
-            array.flags.writeable = True
-
-
-def test_what_was_lent_by_a_block_cannot_be_written_after_it(pair) -> None:
-    sender, receiver = pair
-    with sender.loan_array(SHAPE) as pixels:
-        rows = pixels[10:20]
-        rows[...] = 1
-        pixels[...] = 7
-    for array in (pixels, rows):
-        with pytest.raises(ValueError):
-            array[0] = 1
-    assert (receiver.recv(HANG).array == 7).all()
-
-
-def test_a_view_that_could_still_write_holds_up_sending(pair) -> None:
-    sender, receiver = pair
-    loan = sender.loan_array(SHAPE)
-    loan.array[...] = 7
-    for view in (memoryview(loan), np.asarray(memoryview(loan)), np.asarray(loan)):
-        with pytest.raises(BufferError):
-            loan.send(HANG)
-        assert sender.senders()[0].sent == 0 and loan.ticket is None
-        view[0, 0] = 8
-        del view
-    loan.send(HANG)
-    array = receiver.recv(HANG).array
-    assert (array[0, 0], array[1, 1]) == (8, 7)
-
-
-VIEWS = {
-    "np.asarray": np.asarray,
-    "view as ndarray": lambda array: array.view(np.ndarray),
-    "view as another dtype": lambda array: array.view("u2"),
-    "memoryview": memoryview,
-    "np.frombuffer": lambda array: np.frombuffer(array, "u1"),
-    "as_strided": lambda array: np.lib.stride_tricks.as_strided(array, (10,), (1,)),
-    "nditer": lambda array: np.nditer(array, op_flags=["readwrite"]).operands[0],
-    "flat": lambda array: array.flat,
-    "ravel of a slice": lambda array: array[3:].ravel(),
-    "asarray of a slice": lambda array: np.asarray(array[3:, 5:]),
-    "slice of asarray": lambda array: np.asarray(array)[3:, 5:],
-    "ctypes": lambda array: np.ctypeslib.as_ctypes(array),
-    "from_dlpack": np.from_dlpack,
-}
-
-
-UNKNOWN = pytest.mark.xfail(strict=True, reason='NumPy tells nobody of these: docs/DESIGN.md, "Limits"')
-MAKERS = [
-    pytest.param(make, id=name, marks=[UNKNOWN] if name in ("memoryview", "asarray of a slice") else [])
-    for name, make in VIEWS.items()
-]
-
-
-@pytest.mark.parametrize("make", MAKERS)
-def test_however_a_view_was_made_it_does_not_write_what_was_sent(pair, make) -> None:
-    sender, receiver = pair
-    loan = sender.loan_array(SHAPE)
-    loan.array[...] = 7
-    view = make(loan.array)
-    try:
-        loan.send(HANG)
-    except BufferError:
-        assert sender.senders()[0].sent == 0
-        del view
-        gc.collect()
-        loan.send(HANG)
-    else:
-        with pytest.raises((ValueError, TypeError)):
-            view[(0,) * getattr(view, "ndim", 1)] = 1
-    assert (receiver.recv(HANG).array == 7).all()
-
-
-def test_a_loan_can_be_sent_or_discarded_once(pair) -> None:
-    sender, _ = pair
-    sent, discarded = sender.loan_array(SHAPE), sender.loan_array(SHAPE)
-    sent.send(HANG)
-    discarded.discard()
-    for loan in (sent, discarded):
-        for call in (loan.send, lambda loan=loan: loan.array, lambda loan=loan: memoryview(loan), loan.__enter__):
-            with pytest.raises((memlane.Released, BufferError)):
-                call()
-    assert sender.senders()[0].sent == 1
-
-
-def test_an_exception_in_the_block_of_a_loan_sends_nothing(pair) -> None:
-    sender, receiver = pair
-    for _ in range(10):  # more often than there are loans
-        with pytest.raises(LookupError), sender.loan_array(SHAPE) as pixels:
-            pixels[...] = 1
-            raise LookupError
-        pixels[...] = 2  # it is nobody else's as long as it is there
-    assert receiver.try_recv() is None and sender.senders()[0].sent == 0
-    filled(sender, 7)
-    assert (receiver.recv(HANG).array == 7).all()
-
-
-def test_loans_that_are_discarded_or_dropped_leave_room_for_others(pair) -> None:
-    sender, receiver = pair
-    for _ in range(20):
-        sender.loan_array(SHAPE).discard()
-        loan = sender.loan_array(SHAPE)
-        loan.array[...] = 1
-        del loan
-    assert receiver.try_recv() is None
-
-
-def test_a_loan_outlives_its_sender(place: Place) -> None:
-    sender = memlane.Sender("cam")
-    receiver = memlane.Receiver("cam")
-    loan = sender.loan_array(SHAPE)
-    sender.close()
-    del sender
-    loan.array[...] = 7
-    loan.send(HANG)
-    assert (receiver.recv(HANG).array == 7).all()
-    with pytest.raises(memlane.Closed):
-        receiver.recv()
-    receiver.close()
-
-
 def test_frames_in_cycles_are_let_go_of_by_the_collector(pair) -> None:
     sender, receiver = pair
     gc.disable()
@@ -337,23 +190,6 @@ def test_frames_in_cycles_are_let_go_of_by_the_collector(pair) -> None:
         assert (receiver.recv(HANG).array == 9).all()
     finally:
         gc.enable()
-
-
-class Linked(np.ndarray):
-    """An array that can be part of a cycle."""
-
-    link: object
-
-
-def test_loans_in_cycles_are_given_back_by_the_collector(pair) -> None:
-    sender, _ = pair
-    for _ in range(20):
-        loan = sender.loan_array(SHAPE)
-        array = loan.array.view(Linked)
-        array.link = [loan, array]
-        del loan, array
-        gc.collect()
-    assert sender.senders()[0].sent == 0
 
 
 def test_objects_that_are_closed_while_others_use_them_go_with_the_last(place: Place) -> None:
