@@ -39,9 +39,10 @@ fn run(name: &str) -> Result<(), Box<dyn std::error::Error>> {
         let mut pose = robot.pose.lock(&robot)?.or_repair(|pose| pose.position = [0.0; 3]);
         pose.stamp += 1;
         pose.position[0] += 0.5;
-        println!("{} {:?}", pose.stamp, pose.position);
-        drop(pose);
+        let (stamp, position) = (pose.stamp, pose.position);
+        pose.unlock();
         robot.moved.notify_all();
+        println!("{stamp} {position:?}");
     }
     Ok(())
 }

@@ -92,6 +92,23 @@ fn what_was_marked_as_processed_keeps_nobody_waiting_and_stays_as_it_is() {
 }
 
 #[test]
+fn what_was_marked_as_given_back_goes_to_somebody_else_and_stays_as_it_is() {
+    let dir = Dir::new();
+    let (sender, mut receiver) = pair(&dir, &options().policy(Policy::Queue));
+    let ticket = sender.send_copy(&[1; 500]).expect("there is room");
+    let mut first = receiver.recv().expect("a message");
+    first.mark_given_back();
+    first.mark_processed();
+    assert!(!ticket.is_processed(), "what was said first counts");
+    let again = receiver.recv().expect("it came back");
+    assert_eq!((again.deliveries(), &again[..], &first[..]), (2, &[1; 500][..], &[1; 500][..]));
+    drop(first);
+    assert!(!ticket.is_processed());
+    drop(again);
+    assert!(ticket.is_processed());
+}
+
+#[test]
 fn what_is_borrowed_can_be_cut_labelled_and_dropped() {
     let dir = Dir::new();
     let (sender, mut receiver) = pair(&dir, &options());

@@ -354,3 +354,20 @@ fn a_waiting_server_outlives_its_clients() {
     }
     assert!(server.try_recv().expect("nothing is wrong").is_none());
 }
+
+#[test]
+fn an_answer_that_nobody_wants_any_more_is_not_kept() {
+    let dir = Dir::new();
+    let mut server = server(&dir);
+    let mut client = client(&dir);
+    // More than it can hold at a time, forgotten before they are answered and after that.
+    for round in 0..20 {
+        let [early, late] = [100, 101].map(|len| ask(&mut client, &vec![round; len]));
+        client.forget(early);
+        (0..2).for_each(|_| serve(&mut server));
+        let call = ask(&mut client, &[round]);
+        serve(&mut server);
+        assert_eq!(client.answer(call, PATIENCE).expect("an answer")[..], [round; 5]);
+        client.forget(late);
+    }
+}

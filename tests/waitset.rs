@@ -340,3 +340,22 @@ fn another_process_sets_an_event_and_dies() {
     child.say("3");
     assert_eq!(set.wait(PATIENCE), [key]);
 }
+
+#[test]
+fn what_is_in_others_hands_when_nobody_sends_any_more_is_waited_for() {
+    let dir = Dir::new();
+    let options = options().policy(Policy::Queue);
+    let sender = Sender::<[u8]>::create(dir.name("jobs"), &options).expect("a channel");
+    let open = || Receiver::<[u8]>::open(dir.name("jobs")).expect("it is there");
+    let (mut worker, mut other) = (open(), open());
+    sender.send_copy(b"job").expect("there is room");
+    let job = worker.recv().expect("a message");
+    drop(sender);
+    let set = WaitSet::new();
+    let key = set.add(&other);
+    assert_eq!(set.wait(NOW), [], "its worker may still give it back, or die");
+    job.give_back();
+    assert_eq!(set.wait(PATIENCE), [key]);
+    drop(other.recv().expect("it came back"));
+    assert_eq!(set.wait(PATIENCE), [key], "nothing can come any more");
+}

@@ -443,9 +443,18 @@ impl<T: Shareable + ?Sized> Message<T> {
     /// Says that it was processed, and keeps it all the same, to be looked at: nobody waits for it any more, only its buffer
     /// is not used again before it is dropped. To give it back, or a panic, changes nothing then.
     pub fn mark_processed(&mut self) {
+        self.mark(Done::Processed);
+    }
+
+    /// Says that it was not processed, as [`give_back`](Self::give_back), and keeps it all the same, to be looked at.
+    pub fn mark_given_back(&mut self) {
+        self.mark(Done::GaveBack);
+    }
+
+    fn mark(&mut self, done: Done) {
         if self.done == Done::Processed {
             self.done = Done::Absent; // it is said once: its place may be that of a later message by the time it is dropped
-            self.reader.let_go(self.held.lane(), self.held.sequence, Done::Processed, None);
+            self.reader.let_go(self.held.lane(), self.held.sequence, done, None);
         }
     }
 

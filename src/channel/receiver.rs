@@ -147,7 +147,23 @@ impl Reader {
 
     /// Whether a receive would not wait: there is something, or nothing will ever come, or it fails.
     pub(super) fn is_ready(&self, probe: bool) -> bool {
-        self.has_message(probe) || self.ending(probe).is_some() || self.memory.attachment().check().is_err()
+        let ended = || self.ending(probe).is_some() && self.is_finished();
+        self.has_message(probe) || ended() || self.memory.attachment().check().is_err()
+    }
+
+    /// Whether nothing can come any more, when nobody sends: in a queue, somebody may still die over a message.
+    fn is_finished(&self) -> bool {
+        let memory = &self.memory;
+        memory.geometry().policy != Policy::Queue
+            || memory.lanes().all(|lane| {
+                let last = memory.last(lane);
+                (memory.oldest(last)..=last).all(|sequence| {
+                    match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
+                        Task::Taken { by, .. } => by == memory.me(),
+                        task => task.is_over(sequence),
+                    }
+                })
+            })
     }
 }
 
@@ -651,7 +667,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         // What was sent before the end is to be seen by now. Asked once more: a sender may have come into a lane that was
         // looked at before another one left its own.
         look(self, probe).or_else(|| {
-            let ended = self.is_finished() && self.reader.ending(probe).is_some();
+            let ended = self.reader.is_finished() && self.reader.ending(probe).is_some();
             ended.then(|| Err(self.ended(ending)))
         })
     }
@@ -662,21 +678,6 @@ impl<T: Shareable + ?Sized> Receiver<T> {
             Ending::Closed => RecvError::Closed { channel },
             Ending::Died(sender) => RecvError::SenderDied { channel, sender },
         }
-    }
-
-    /// Whether nothing can come any more, when nobody sends: in a queue, somebody may still die over a message.
-    fn is_finished(&self) -> bool {
-        let memory = self.memory();
-        memory.geometry().policy != Policy::Queue
-            || memory.lanes().all(|lane| {
-                let last = memory.last(lane);
-                (memory.oldest(last)..=last).all(|sequence| {
-                    match Task::from_word(memory.task(lane, sequence).load(Ordering::Relaxed)) {
-                        Task::Taken { by, .. } => by == memory.me(),
-                        task => task.is_over(sequence),
-                    }
-                })
-            })
     }
 
     /// Receives a message that is there; the lanes take turns.

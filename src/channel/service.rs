@@ -316,6 +316,16 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Request<Q, A> {
     pub fn give_back(self) {
         self.message.give_back();
     }
+
+    /// Says that it was dealt with, as dropping it does, and keeps it, to be looked at.
+    pub fn mark_processed(&mut self) {
+        self.message.mark_processed();
+    }
+
+    /// Says that it was not dealt with, and keeps it, to be looked at.
+    pub fn mark_given_back(&mut self) {
+        self.message.mark_given_back();
+    }
 }
 
 impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Deref for Request<Q, A> {
@@ -361,6 +371,8 @@ pub struct Client<Q: Shareable + ?Sized, A: Shareable + ?Sized> {
     answered: BTreeSet<u64>,
     /// Answers that came while another one was waited for.
     early: BTreeMap<u64, Message<A>>,
+    /// Calls whose answers nobody wants any more.
+    forgotten: BTreeSet<u64>,
     request: PhantomData<fn(&Q)>,
 }
 
@@ -394,7 +406,15 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Client<Q, A> {
         let answers = Receiver::at(Arc::clone(&memory), client + 1);
         let requests = Arc::new(Writer::new(Arc::clone(&memory), client)?);
         let first = memory.last(client) + 1;
-        Ok(Self { requests, answers, first, answered: BTreeSet::new(), early: BTreeMap::new(), request: PhantomData })
+        Ok(Self {
+            requests,
+            answers,
+            first,
+            answered: BTreeSet::new(),
+            early: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
+            request: PhantomData,
+        })
     }
 
     /// The name of the service.
@@ -472,8 +492,21 @@ impl<Q: Shareable + ?Sized, A: Shareable + ?Sized> Client<Q, A> {
                 if self.answered.len() as u64 > self.answers.reader().memory().geometry().slots {
                     self.answered.pop_first();
                 }
-                return Ok((Call(answer.about()), answer));
+                if !self.forgotten.remove(&answer.about()) {
+                    return Ok((Call(answer.about()), answer));
+                }
             }
+        }
+    }
+
+    /// Does without the answer to a call: it is dropped if it comes, and does not count as held.
+    pub fn forget(&mut self, call: Call) {
+        if self.early.remove(&call.0).is_none() {
+            self.forgotten.insert(call.0);
+        }
+        // A request is kept while there are fewer after it than there are slots, and no more answers than that can wait.
+        while self.forgotten.len() as u64 > 2 * self.answers.reader().memory().geometry().slots {
+            self.forgotten.pop_first();
         }
     }
 

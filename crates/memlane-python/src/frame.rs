@@ -56,7 +56,9 @@ impl Frame {
 
     /// What `look` says of the message.
     fn look<R>(&self, py: Python<'_>, look: impl FnOnce(&Message<Untyped>) -> R) -> PyResult<R> {
-        self.held().message().map(look).ok_or_else(|| self.released(py))
+        let looked = self.held().message().map(look);
+        // Not with the lock held: to make an exception runs Python.
+        looked.ok_or_else(|| self.released(py))
     }
 
     /// The array, where it lies, and the elements of the message.
@@ -72,7 +74,17 @@ impl Frame {
     pub(crate) fn mark_processed(&self) {
         match &mut *self.held() {
             Held::Message(message) => message.mark_processed(),
-            Held::Request(_) | Held::Nothing => {}
+            Held::Request(request) => request.mark_processed(),
+            Held::Nothing => {}
+        }
+    }
+
+    /// Says that it was not processed, likewise.
+    fn mark_given_back(&self) {
+        match &mut *self.held() {
+            Held::Message(message) => message.mark_given_back(),
+            Held::Request(request) => request.mark_given_back(),
+            Held::Nothing => {}
         }
     }
 
@@ -200,8 +212,13 @@ impl Frame {
         _error: Option<&Bound<'_, PyAny>>,
         _trace: Option<&Bound<'_, PyAny>>,
     ) {
-        // Views keep it: then it goes with the last of them.
-        let _ = if kind.is_some() { self.give_back() } else { self.release() };
+        // What is to be said is said now; if there are views, it goes with the last of them.
+        if kind.is_some() {
+            self.mark_given_back()
+        } else {
+            self.mark_processed()
+        }
+        let _ = self.release();
     }
 
     #[expect(unsafe_code, reason = "the buffer protocol gives out addresses")]
@@ -253,8 +270,12 @@ impl Frame {
         if copy == Some(true) {
             let owned = Self::array(slf)?.call_method0("copy")?;
             let options = PyDict::new(slf.py());
-            options.set_item("max_version", max_version)?;
-            return owned.call_method("__dlpack__", (), Some(&options));
+            // Which NumPy takes from 2.1 on, where it matters.
+            if max_version.is_some() {
+                options.set_item("max_version", max_version)?;
+            }
+            let versioned = owned.call_method("__dlpack__", (), Some(&options));
+            return versioned.or_else(|_| owned.call_method0("__dlpack__"));
         }
         // SAFETY: as in `__getbuffer__`.
         unsafe { views::dlpack(slf.as_any(), &this.views, memory, &array, max_version) }

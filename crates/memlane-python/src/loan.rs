@@ -5,7 +5,7 @@ use crate::ticket::Ticket;
 use crate::types::{self, BYTE, Type};
 use crate::views::{self, Array, Memory, Views};
 use crate::{python, waits};
-use memlane::{SendError, Unsent, Untyped};
+use memlane::{Unsent, Untyped};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -28,6 +28,32 @@ enum State {
     OnItsWay,
 }
 
+/// The arrays that were given out. They are not kept, as they keep the loan.
+#[derive(Debug, Default)]
+struct Lent {
+    /// The one to be given out again.
+    array: Option<Py<PyWeakrefReference>>,
+    /// Of each, the one that it and all its views are views of; and whether they were made read-only.
+    wholes: Vec<(Py<PyWeakrefReference>, bool)>,
+}
+
+impl Lent {
+    /// Whether any is still there, with `writable` one that can be written.
+    fn is_looked_at(&mut self, py: Python<'_>, writable: bool) -> bool {
+        self.wholes.retain(|(whole, _)| whole.bind(py).upgrade().is_some());
+        self.wholes.iter().any(|(_, revoked)| !writable || !revoked)
+    }
+}
+
+/// What is to be sent along.
+#[derive(Debug, Default)]
+struct Label {
+    metadata: Vec<u8>,
+    schema_id: u64,
+    /// Something was written in the loan, and is to be written anew if that failed to be sent.
+    written: bool,
+}
+
 /// A message that is being filled; see `__init__.pyi`.
 #[derive(Debug)]
 #[pyclass(frozen, module = "memlane")]
@@ -37,11 +63,8 @@ pub(crate) struct Loan {
     /// The elements of its flexible tail.
     elements: u64,
     views: Views,
-    /// The array that was given out, and the one that it and all others are views of, if they are still there: not kept, as
-    /// they keep the loan.
-    lent: Mutex<Option<[Py<PyWeakrefReference>; 2]>>,
-    metadata: Mutex<Vec<u8>>,
-    schema_id: Mutex<u64>,
+    lent: Mutex<Lent>,
+    label: Mutex<Label>,
     timeout: Option<Duration>,
 }
 
@@ -57,9 +80,8 @@ impl Loan {
             of: Arc::clone(of),
             elements,
             views: Views::default(),
-            lent: Mutex::new(None),
-            metadata: Mutex::default(),
-            schema_id: Mutex::default(),
+            lent: Mutex::default(),
+            label: Mutex::default(),
             timeout,
         }
     }
@@ -76,70 +98,88 @@ impl Loan {
 
     /// The array, and where it lies.
     fn content(&self, py: Python<'_>) -> PyResult<(Memory, Array)> {
-        let mut state = lock(&self.state);
-        let State::Filling(loan) = &mut *state else { return Err(Self::gone(py)) };
-        let array = self.of.array(loan).ok_or_else(|| types::corrupt(py, 0))?;
-        Ok((Memory { base: loan.as_mut_ptr(), readonly: false }, array))
+        let content = match &mut *lock(&self.state) {
+            State::Filling(loan) => {
+                let base = loan.as_mut_ptr();
+                Some(self.of.array(loan).map(|array| (Memory { base, readonly: false }, array)))
+            }
+            _ => None,
+        };
+        // Not with the lock held: to make an exception runs Python.
+        content.ok_or_else(|| Self::gone(py))?.ok_or_else(|| types::corrupt(py, 0))
     }
 
     /// The array that was given out, if it is still there.
     fn lent<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        lock(&self.lent).as_ref().and_then(|[array, _]| array.bind(py).upgrade())
+        lock(&self.lent).array.as_ref().and_then(|array| array.bind(py).upgrade())
     }
 
-    /// Whether there are views.
-    fn is_looked_at(&self, py: Python<'_>) -> bool {
-        let whole = lock(&self.lent).as_ref().and_then(|[_, whole]| whole.bind(py).upgrade());
-        self.views.count() > 0 || whole.is_some()
+    /// Whether anybody could still write it, but through the array that was given out last.
+    fn is_shared(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.views.count() > 0 {
+            return Ok(true);
+        }
+        match self.lent(py) {
+            Some(lent) => lent.getattr("shared_with_others")?.extract(),
+            None => Ok(lock(&self.lent).is_looked_at(py, true)),
+        }
+    }
+
+    fn shared() -> PyErr {
+        PyBufferError::new_err(
+            "somebody else could still write it: delete the memoryviews and tensors, and arrays that numpy.asarray has made, \
+             before it is sent; nothing was sent",
+        )
     }
 
     /// Makes what was given out read-only, if that can be done with all of it.
     fn revoke(&self, py: Python<'_>) -> PyResult<()> {
-        let lent = self.lent(py);
-        let shared = match &lent {
-            Some(lent) => self.views.count() > 0 || lent.getattr("shared_with_others")?.extract()?,
-            None => self.is_looked_at(py),
-        };
-        if shared {
-            return Err(PyBufferError::new_err(
-                "somebody else could still write it: delete the memoryviews and tensors, and arrays that numpy.asarray has made, \
-                 before it is sent; nothing was sent",
-            ));
+        if self.is_shared(py)? {
+            return Err(Self::shared());
         }
-        match lent {
-            Some(array) => python::REVOKE.call(py, (array,)).map(drop),
-            None => Ok(()),
+        if let Some(lent) = self.lent(py) {
+            python::REVOKE.call(py, (lent,))?;
         }
+        Ok(())
     }
 
     /// Takes the message, filled, with nobody left who could write it.
     fn finish(&self, py: Python<'_>) -> PyResult<memlane::Loan<Untyped>> {
-        self.label(py)?;
+        self.write_label(py)?;
         self.revoke(py)?;
-        let mut state = lock(&self.state);
-        match std::mem::replace(&mut *state, State::OnItsWay) {
-            State::Filling(loan) => Ok(*loan),
-            other => {
-                *state = other;
-                Err(Self::gone(py))
+        // No Python from here on: another thread may have come by a view while it ran.
+        let taken = {
+            let mut state = lock(&self.state);
+            match &*state {
+                State::Filling(_) if self.views.count() == 0 => {
+                    lock(&self.lent).wholes.iter_mut().for_each(|(_, revoked)| *revoked = true);
+                    Ok(std::mem::replace(&mut *state, State::OnItsWay))
+                }
+                State::Filling(_) => Err(true),
+                _ => Err(false),
             }
+        };
+        match taken {
+            Ok(State::Filling(loan)) => Ok(*loan),
+            Err(true) => Err(Self::shared()),
+            _ => Err(Self::gone(py)),
         }
     }
 
-    fn label(&self, py: Python<'_>) -> PyResult<()> {
-        let mut state = lock(&self.state);
-        let State::Filling(loan) = &mut *state else { return Err(Self::gone(py)) };
-        let (metadata, schema_id) = (lock(&self.metadata), *lock(&self.schema_id));
-        let mut label = || -> Result<(), SendError> {
-            if !metadata.is_empty() {
-                loan.set_metadata(&metadata)?;
+    fn write_label(&self, py: Python<'_>) -> PyResult<()> {
+        let written = match &mut *lock(&self.state) {
+            State::Filling(loan) => {
+                let mut label = lock(&self.label);
+                label.written |= !label.metadata.is_empty() || label.schema_id != 0;
+                let write = |loan: &mut memlane::Loan<Untyped>| {
+                    loan.set_metadata(&label.metadata)?;
+                    loan.set_schema_id(label.schema_id)
+                };
+                Some(if label.written { write(loan) } else { Ok(()) })
             }
-            if schema_id != 0 {
-                loan.set_schema_id(schema_id)?;
-            }
-            Ok(())
+            _ => None,
         };
-        label().map_err(|error| errors::raise(py, &error))
+        written.ok_or_else(|| Self::gone(py))?.map_err(|error| errors::raise(py, &error))
     }
 
     fn deliver(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<Ticket> {
@@ -162,7 +202,7 @@ impl Loan {
         let error = waits::raised().unwrap_or_else(|| errors::raise(py, unsent.error()));
         *lock(&self.state) = State::Filling(Box::new(unsent.into_loan()));
         // What was given out can no longer be written: whoever asks again gets what can.
-        *lock(&self.lent) = None;
+        lock(&self.lent).array = None;
         error
     }
 }
@@ -177,14 +217,24 @@ impl Loan {
             return Ok(lent);
         }
         let whole = Type::over(slf.as_any(), memory, &array)?;
-        let lent = python::LEND.call(py, (this.of.typed(whole.clone(), array.element, this.elements)?,))?;
-        *lock(&this.lent) = Some([PyWeakrefReference::new(&lent)?.unbind(), PyWeakrefReference::new(&whole)?.unbind()]);
-        // Another thread may have sent it meanwhile, and not known of the array.
-        if !matches!(*lock(&this.state), State::Filling(_)) {
-            python::REVOKE.call(py, (lent,))?;
-            return Err(Self::gone(py));
+        let array = python::LEND.call(py, (this.of.typed(whole.clone(), array.element, this.elements)?,))?;
+        let (array_reference, whole) = (PyWeakrefReference::new(&array)?, PyWeakrefReference::new(&whole)?);
+        // No Python from here on: another thread may have asked for the array, or sent it, while it ran.
+        if let Some(theirs) = this.lent(py) {
+            return Ok(theirs);
         }
-        Ok(lent)
+        let filling = {
+            let state = lock(&this.state);
+            let mut lent = lock(&this.lent);
+            lent.array = Some(array_reference.unbind());
+            lent.wholes.push((whole.unbind(), false));
+            matches!(*state, State::Filling(_))
+        };
+        if filling {
+            return Ok(array);
+        }
+        python::REVOKE.call(py, (array,))?;
+        Err(Self::gone(py))
     }
 
     #[getter]
@@ -202,7 +252,7 @@ impl Loan {
 
     #[getter]
     fn metadata(&self) -> Vec<u8> {
-        lock(&self.metadata).clone()
+        lock(&self.label).metadata.clone()
     }
 
     #[setter]
@@ -212,18 +262,18 @@ impl Loan {
             let message = format!("{} bytes of metadata: at most {MOST} can be sent along", metadata.len());
             return Err(errors::new(py, "TooLarge", message, &[]));
         }
-        *lock(&self.metadata) = metadata;
+        lock(&self.label).metadata = metadata;
         Ok(())
     }
 
     #[getter]
     fn schema_id(&self) -> u64 {
-        *lock(&self.schema_id)
+        lock(&self.label).schema_id
     }
 
     #[setter]
     pub(crate) fn set_schema_id(&self, schema_id: u64) {
-        *lock(&self.schema_id) = schema_id;
+        lock(&self.label).schema_id = schema_id;
     }
 
     #[pyo3(signature = (timeout = None))]
@@ -232,8 +282,8 @@ impl Loan {
     }
 
     fn discard(&self, py: Python<'_>) {
-        let is_looked_at = self.is_looked_at(py);
         let mut state = lock(&self.state);
+        let is_looked_at = self.views.count() > 0 || lock(&self.lent).is_looked_at(py, false);
         match std::mem::replace(&mut *state, State::Discarded { _loan: None }) {
             State::Filling(loan) => *state = State::Discarded { _loan: is_looked_at.then_some(loan) },
             other => *state = other,

@@ -8,6 +8,7 @@ use crate::memory::Memory;
 use crate::{python, waits};
 use memlane::{Condvar, LockError, Locked, MutexGuard, OwnerDied, RegionMut, Until, WaitError, Who};
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex as Private, MutexGuard as PrivateGuard, PoisonError};
@@ -108,6 +109,12 @@ pub(crate) struct Mutex {
     held: Private<Option<Held>>,
 }
 
+/// Makes an array read-only; also if a signal handler raises something meanwhile, which is raised then.
+fn revoke(py: Python<'_>, lent: &Py<PyAny>) -> PyResult<()> {
+    let revoked = python::REVOKE.call(py, (lent,));
+    revoked.or_else(|raised| python::REVOKE.call(py, (lent,)).and(Err(raised))).map(drop)
+}
+
 /// A mutex of a segment: `guarded` makes the array of what it guards, out of the memory.
 #[pyfunction]
 pub(crate) fn guarding(py: Python<'_>, memory: Py<Memory>, offset: usize, guarded: Py<PyAny>) -> PyResult<Mutex> {
@@ -158,12 +165,13 @@ impl Mutex {
         Ok(())
     }
 
+    /// What was lent with it, if this thread has it.
+    fn take_lent(&self) -> Option<Py<PyAny>> {
+        self.held().as_mut().filter(|held| held.is_of_this_thread()).and_then(|held| held.lent.take())
+    }
+
     /// The guard, if this thread has it.
-    fn take(&self, py: Python<'_>) -> PyResult<(Guard, Arc<RegionMut>)> {
-        let lent = self.held().as_mut().filter(|held| held.is_of_this_thread()).and_then(|held| held.lent.take());
-        if let Some(lent) = lent {
-            python::REVOKE.call(py, (lent,))?;
-        }
+    fn take(&self) -> PyResult<(Guard, Arc<RegionMut>)> {
         let mut held = self.held();
         let name = &self.memory.get().name;
         let nobody = || PyRuntimeError::new_err(format!("the mutex in '{name}' is not locked by this object"));
@@ -193,7 +201,7 @@ impl Mutex {
                 Ok(Some(lent))
             }
             Err(error) => {
-                self.take(py)?.0.release(!repair);
+                self.take()?.0.release(!repair);
                 Err(error)
             }
         }
@@ -201,7 +209,8 @@ impl Mutex {
 
     /// Unlocks it at the end of a block. A wait for a condition that was interrupted has done so before.
     fn exit(&self, py: Python<'_>, complete: bool) -> PyResult<()> {
-        if self.locked() { self.release(py, complete) } else { Ok(()) }
+        let held = self.held().is_some();
+        if held { self.release(py, complete) } else { Ok(()) }
     }
 }
 
@@ -220,9 +229,17 @@ impl Mutex {
 
     #[pyo3(signature = (complete = true))]
     fn release(&self, py: Python<'_>, complete: bool) -> PyResult<()> {
-        let (guard, _region) = self.take(py)?;
+        let revoked = self.take_lent().map_or(Ok(()), |lent| revoke(py, &lent));
+        // Also if a signal handler has raised something meanwhile.
+        let (guard, _region) = self.take()?;
         guard.release(complete);
-        Ok(())
+        revoked
+    }
+
+    /// For the collector: what leads from here to the memory may lead back.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.memory)?;
+        self.guarded.as_ref().map_or(Ok(()), |guarded| visit.call(guarded))
     }
 
     #[pyo3(signature = (timeout = None))]
@@ -264,6 +281,10 @@ pub(crate) struct Repair {
 
 #[pymethods]
 impl Repair {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.mutex)
+    }
+
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.mutex.get().enter(py, self.timeout, true)
     }
@@ -301,8 +322,8 @@ impl Condition {
         let mutex = self.mutex.get();
         let (word, by, region) = mutex.word(py)?;
         self.with(py, |condition| {
-            let lent = mutex.held().as_mut().and_then(|held| held.lent.take());
-            let (guard, _) = mutex.take(py)?;
+            let lent = mutex.take_lent();
+            let (guard, _) = mutex.take()?;
             let guard = match guard {
                 Guard::Clean(guard) => guard,
                 Guard::Died(died) => died.mark_consistent(),
@@ -329,7 +350,7 @@ impl Condition {
                 }
                 Err(error) => {
                     // It is not locked any more.
-                    lent.map_or(Ok(()), |lent| python::REVOKE.call(py, (lent,)).map(drop))?;
+                    lent.map_or(Ok(()), |lent| revoke(py, &lent))?;
                     Err(error)
                 }
             }
@@ -344,6 +365,11 @@ impl Condition {
         let condition = Self { memory: Memory::of(memory)?, offset, mutex };
         condition.with(py, |_| Ok(condition.offset))?;
         Ok(condition)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.memory)?;
+        visit.call(&self.mutex)
     }
 
     #[pyo3(signature = (timeout = None))]

@@ -345,7 +345,19 @@ impl Client {
     #[pyo3(signature = (request, timeout = None))]
     fn ask(&self, py: Python<'_>, request: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Frame> {
         let call = self.call(py, request)?;
-        self.answer(py, call, timeout)
+        self.answer(py, call, timeout).inspect_err(|_| {
+            // Nobody else knows of it: its answer is not to be kept.
+            let _ = self.forget(py, call);
+        })
+    }
+
+    fn forget(&self, py: Python<'_>, call: u64) -> PyResult<()> {
+        let known = self.calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&call);
+        let Some(call) = known else { return Ok(()) };
+        self.end.with(py, |client| {
+            client.forget(call);
+            Ok(())
+        })
     }
 
     #[pyo3(signature = (timeout = None))]

@@ -217,7 +217,9 @@ impl Type {
         match self.overhead() {
             0 => elements,
             // The end of a message is padded.
-            overhead => elements.next_multiple_of(8).saturating_add(overhead),
+            overhead => {
+                elements.checked_next_multiple_of(8).map_or(u64::MAX, |elements| elements.saturating_add(overhead))
+            }
         }
     }
 
@@ -235,6 +237,11 @@ impl Type {
 
     /// The content of a message as an array; `None` if its fields do not fit together.
     pub(crate) fn array(&self, message: &Untyped) -> Option<Array> {
+        // What was read is checked once more: somebody may have written between the looks at the message.
+        self.described(message).filter(|array| array.lies_in(message.len()))
+    }
+
+    fn described(&self, message: &Untyped) -> Option<Array> {
         let bytes = || Array::dense(0, BYTE, vec![message.len() as isize]);
         match self.kind {
             Kind::Bytes | Kind::Record { .. } => Some(bytes()),

@@ -46,6 +46,16 @@ impl Array {
         self.is_empty() || (0..self.shape.len()).filter(matters).all(|index| self.strides[index] == dense[index])
     }
 
+    /// Whether all its elements lie in the first `len` bytes.
+    pub(crate) fn lies_in(&self, len: usize) -> bool {
+        let mut end = self.offset.checked_add_signed(self.element.size);
+        for (count, stride) in self.shape.iter().zip(&self.strides) {
+            let span = (count - 1).max(0).checked_mul(*stride).filter(|span| *span >= 0);
+            end = span.and_then(|span| end?.checked_add_signed(span));
+        }
+        self.is_empty() || end.is_some_and(|end| end <= len)
+    }
+
     /// The bytes of its elements.
     pub(crate) fn nbytes(&self) -> isize {
         self.shape.iter().product::<isize>() * self.element.size
@@ -140,8 +150,8 @@ pub(crate) unsafe fn export(
         (*view).readonly = memory.readonly.into();
         (*view).ndim = array.shape.len() as c_int;
         (*view).format = format;
-        (*view).shape = or_null(has(ffi::PyBUF_ND), shape);
-        (*view).strides = or_null(has(ffi::PyBUF_STRIDES), strides);
+        (*view).shape = or_null(has(ffi::PyBUF_ND) && (*view).ndim > 0, shape);
+        (*view).strides = or_null(has(ffi::PyBUF_STRIDES) && (*view).ndim > 0, strides);
         (*view).suboffsets = std::ptr::null_mut();
         (*view).obj = owner.into_ptr();
         (*view).internal = Box::into_raw(exported).cast();
@@ -167,7 +177,7 @@ const READ_ONLY: u64 = 1;
 #[repr(C)]
 struct DlTensor {
     data: *mut c_void,
-    device: (i32, i32),
+    device: [i32; 2],
     ndim: i32,
     code: u8,
     bits: u8,
@@ -189,7 +199,7 @@ struct Unversioned {
 /// `DLManagedTensorVersioned`, from DLPack 1.0 on.
 #[repr(C)]
 struct Versioned {
-    version: (u32, u32),
+    version: [u32; 2],
     context: *mut c_void,
     deleter: unsafe extern "C" fn(*mut Self),
     flags: u64,
@@ -290,7 +300,7 @@ pub(crate) unsafe fn dlpack<'py>(
     let tensor = DlTensor {
         // SAFETY: the array lies in the memory, as the caller vouches.
         data: unsafe { memory.base.add(array.offset).cast() },
-        device: DEVICE,
+        device: [DEVICE.0, DEVICE.1],
         ndim: shape.len() as i32,
         code: array.element.code,
         bits: 8 * array.element.size as u8,
@@ -303,7 +313,7 @@ pub(crate) unsafe fn dlpack<'py>(
     let context = std::ptr::null_mut();
     if versioned {
         let flags = if memory.readonly { READ_ONLY } else { 0 };
-        capsule(py, Versioned { version: (1, 0), context, deleter: delete::<Versioned>, flags, tensor, kept })
+        capsule(py, Versioned { version: [1, 0], context, deleter: delete::<Versioned>, flags, tensor, kept })
     } else {
         capsule(py, Unversioned { tensor, context, deleter: delete::<Unversioned>, kept })
     }

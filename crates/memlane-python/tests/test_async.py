@@ -230,3 +230,17 @@ def test_a_closed_receiver_cannot_be_awaited(place: Place) -> None:
                 await receiver.recv_async()
 
     asyncio.run(receive())
+
+
+def test_a_receiver_that_is_closed_while_it_is_awaited_says_so(place: Place) -> None:
+    async def main() -> None:
+        with memlane.Sender("cam"):
+            receiver = memlane.Receiver("cam")
+            waiting = asyncio.ensure_future(receiver.recv_async())
+            while not memlane._receiver._the_waiter()._waiting:
+                await asyncio.sleep(0)
+            receiver.close()
+            with pytest.raises(memlane.Released):
+                await asyncio.wait_for(waiting, HANG)
+
+    asyncio.run(main())

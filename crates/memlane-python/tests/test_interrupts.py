@@ -164,6 +164,24 @@ def test_an_interrupt_at_any_moment_leaves_no_mutex_locked(place: Place, stack: 
         assert peer.ask("mutex.locked") is False
 
 
+def test_an_interrupt_at_any_moment_leaves_no_mutex_of_a_segment_locked(place: Place) -> None:
+    peer = place.peer()
+    peer.ask("dtype = memlane.struct('Value', [('value', memlane.mutex('u8'))])")
+    peer.ask("segment = memlane.Segment('segment', dtype, create=True); mutex = segment.mutex('value')")
+    for _ in range(300 if LONG else 60):
+        peer.start("""
+            with mutex.repair(): pass
+            say("begins")
+            for _ in range(1 << 60):
+                with mutex as value: value[...] += 1
+        """)
+        peer.heard()
+        select.select([], [], [], CHANCE.uniform(0, 0.003))
+        peer.interrupt()
+        assert peer.failure().kinds[0] == "KeyboardInterrupt"
+        assert peer.ask("mutex.locked") is False
+
+
 BODIES = {
     "copies": "sender.send(array, timeout=20); receiver.recv(20).release()",
     "loans": """

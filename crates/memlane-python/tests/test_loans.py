@@ -1,6 +1,7 @@
 """Room that is lent is written by its sender alone, and by nobody once it was sent."""
 
 import gc
+import threading
 
 import memlane
 import numpy as np
@@ -166,3 +167,87 @@ def test_loans_in_cycles_are_given_back_by_the_collector(pair) -> None:
         del loan, array
         gc.collect()
     assert sender.senders()[0].sent == 0
+
+
+def test_an_array_of_a_loan_that_was_not_sent_keeps_its_memory(place: Place) -> None:
+    sender = memlane.Sender("cam", slots=1, max_message=4096, loans=2)
+    receiver = memlane.Receiver("cam")
+    sender.send(np.zeros(4096, "u1"))
+    loan = sender.loan_array(4096)
+    array = loan.array
+    array[...] = 7
+    with pytest.raises(memlane.Full):
+        loan.send(0)
+    loan.discard()
+    with sender.loan_array(4096) as other:
+        other[...] = 9
+        receiver.recv(HANG).release()
+    sender.close()
+    receiver.close()
+    assert (array == 7).all()
+
+
+def test_a_loan_that_was_not_sent_can_be_filled_anew_and_sent(pair) -> None:
+    sender, receiver = pair
+    held = []
+    while True:
+        loan = sender.loan_array(SHAPE)
+        loan.metadata = b"first"
+        array = loan.array
+        try:
+            held.append(loan.send(0))
+        except memlane.Full:
+            break
+    with pytest.raises(ValueError):
+        array[...] = 1
+    loan.array[...] = 5
+    loan.metadata = b""
+    for _ in held:
+        receiver.recv(HANG).release()
+    loan.send(HANG)
+    frame = receiver.recv(HANG)
+    assert (frame.array == 5).all() and frame.metadata == b""
+
+
+def test_threads_that_ask_for_the_array_get_one(pair) -> None:
+    sender, receiver = pair
+    for _ in range(300):
+        loan = sender.loan_array(SHAPE)
+        start = threading.Barrier(4)
+        arrays = []
+
+        def ask(loan=loan, start=start, arrays=arrays) -> None:
+            start.wait(HANG)
+            arrays.append(loan.array)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(HANG)
+        assert len({id(array) for array in arrays}) == 1
+        loan.send(HANG)
+        receiver.recv(HANG).release()
+        assert not any(array.flags.writeable for array in arrays)
+
+
+def test_copies_of_what_was_lent_stay_writable(pair) -> None:
+    sender, _ = pair
+    loan = sender.loan_array(SHAPE)
+    copies = [loan.array.copy(), loan.array.astype("i4"), loan.array + 1]
+    parts = [copy[3:] for copy in copies]
+    loan.send(HANG)
+    for array in (*copies, *parts):
+        array[...] = 1
+
+
+def test_a_single_record_cannot_be_written_after_it_was_sent(place: Place) -> None:
+    point = memlane.struct("Point", [("x", "f8"), ("y", "f8")])
+    with memlane.Sender("points", message=point) as sender, memlane.Receiver("points") as receiver:
+        loan = sender.loan()
+        record = loan.array[()]
+        record["x"] = 1
+        loan.send(HANG)
+        with pytest.raises(ValueError):
+            record["x"] = 99
+        assert receiver.recv(HANG).array["x"] == 1

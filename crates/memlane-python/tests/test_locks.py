@@ -1,5 +1,6 @@
 """Mutexes and conditions in shared memory: no death of a holder blocks anybody, and nobody overlooks it."""
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -296,3 +297,32 @@ def test_a_wait_says_that_a_holder_was_killed_meanwhile(place: Place, memory: me
     assert waiter.ask("mutex.locked") is False
     with mutex.repair(HANG):
         pass
+
+
+def test_only_the_thread_that_entered_leaves(place: Place) -> None:
+    with memlane.SharedMemory("memory", create=True, size=64) as memory:
+        mutex = memlane.Mutex(memory)
+        mutex.acquire()
+        refused = []
+
+        def leave() -> None:
+            try:
+                mutex.__exit__(None, None, None)
+            except RuntimeError as error:
+                refused.append(error)
+
+        thread = threading.Thread(target=leave)
+        thread.start()
+        thread.join(HANG)
+        assert len(refused) == 1 and mutex.locked
+        mutex.release()
+
+
+def test_a_mutex_that_its_memory_leads_to_is_collected_with_it(place: Place) -> None:
+    memory = memlane.SharedMemory("memory", create=True, size=64)
+    memory.mutex = memlane.Mutex(memory)
+    segment = memlane.Segment("segment", memlane.struct("Value", [("value", memlane.mutex("u8"))]), create=True)
+    segment.lock = segment.mutex("value")
+    del memory, segment
+    gc.collect()
+    assert place.names() == []

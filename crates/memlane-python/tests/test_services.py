@@ -246,3 +246,14 @@ def test_what_was_closed_is_not_used_any_more(place: Place) -> None:
         assert isinstance(error.value, ValueError)
     server.close()
     client.close()
+
+
+def test_who_asks_in_vain_can_ask_again(place: Place) -> None:
+    with memlane.Server("sums", request="bytes", answer="tensor") as server, memlane.Client("sums") as client:
+        for number in range(10):
+            with pytest.raises(TimeoutError):
+                client.ask(b"%d" % number, timeout=0)
+            server.recv(HANG).answer(np.full(1000, number))
+            call = client.call(b"now")
+            server.recv(HANG).answer(np.full(1000, -number))
+            assert client.answer(call, HANG).array[0] == -number

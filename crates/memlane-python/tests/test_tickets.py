@@ -143,3 +143,17 @@ def test_the_loan_that_was_sent_has_its_ticket(place: Place) -> None:
         assert loan.ticket is not None and loan.ticket.sequence == 1
         receiver.recv(HANG).release()
         assert [it.outcome for it in loan.ticket.wait(HANG)] == ["processed"]
+
+
+def test_a_block_says_how_it_ended_although_its_array_has_a_name(place: Place) -> None:
+    with memlane.Sender("cam", policy="queue") as sender, memlane.Receiver("cam") as receiver:
+        ticket = sender.send([1, 2, 3])
+        with pytest.raises(KeyError), receiver.recv(HANG) as frame:
+            image = frame.array
+            raise KeyError
+        assert not ticket.is_processed
+        with receiver.recv(HANG) as frame:
+            again = frame.array
+            assert frame.deliveries == 2
+        assert ticket.is_processed
+        assert image.tolist() == again.tolist() == [1, 2, 3]

@@ -432,6 +432,8 @@ class Client:
         """Wait for the answer to a call."""
     def any_answer(self, timeout: float | None = None) -> tuple[int, Frame]:
         """Wait for the answer to any call."""
+    def forget(self, call: int) -> None:
+        """Do without the answer to a call: it is dropped if it comes."""
     def ask(self, request: npt.ArrayLike | Buffer, timeout: float | None = None) -> Frame:
         """Send a request and wait for its answer."""
     def wait_for_server(self, timeout: float | None = None) -> None: ...

@@ -3,7 +3,7 @@
 import math
 import sys
 import weakref
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -81,9 +81,13 @@ class LoanArray(np.ndarray):
     def __array_finalize__(self, origin: Any) -> None:
         views = getattr(origin, "_views", None)
         if views is not None:
-            key = id(self)
             self._views = views
-            views[key] = weakref.ref(self, lambda _: views.pop(key, None))
+            views[id(self)] = weakref.ref(self)
+            # Not by a callback: what a signal handler raises in one is lost.
+            if len(views) % 64 == 0:
+                for key, view in list(views.items()):
+                    if view() is None and views.get(key) is view:
+                        del views[key]
 
     def __array_wrap__(self, array: np.ndarray, context: Any = None, return_scalar: bool = False) -> Any:
         """What is computed from it is an array like any other."""
@@ -98,11 +102,7 @@ class LoanArray(np.ndarray):
     @property
     def shared_with_others(self) -> bool:
         """Whether there are arrays of the same memory that are not known, as numpy.asarray makes them."""
-        whole: Any = self.base
-        while isinstance(whole.base, np.ndarray):
-            whole = whole.base
-        # This name, the argument, and what leads here.
-        return sys.getrefcount(whole) > 3
+        return _references(self) > _ALONE
 
     def __deepcopy__(self, memo: Any) -> Any:
         return np.array(self, copy=True, subok=False)
@@ -111,21 +111,56 @@ class LoanArray(np.ndarray):
         return np.array(self, copy=True, subok=False).__reduce_ex__(protocol)
 
 
+class LoanRecords(LoanArray):
+    """The same of records: one of them is an array without dimensions, as scalars would be views that nobody knows."""
+
+    def __getitem__(self, key: Any) -> Any:
+        item = super().__getitem__(key)
+        if isinstance(item, np.void):
+            return super().__getitem__((*key, ...) if isinstance(key, tuple) else (key, ...))
+        return item
+
+    def __iter__(self) -> Any:
+        return (self[index] for index in range(len(self)))
+
+
 def lend(plain: np.ndarray) -> LoanArray:
     """The array to be given out of one over the loan's memory."""
-    array = plain.view(LoanArray)
+    array = plain.view(LoanArray if plain.dtype.fields is None else LoanRecords)
     array._views = {}
     array._views[id(array)] = weakref.ref(array)
     return array
 
 
+def _whole(array: np.ndarray) -> Any:
+    """The array that owns the memory, or was made of it."""
+    whole: Any = array
+    while isinstance(whole.base, np.ndarray):
+        whole = whole.base
+    return whole
+
+
+def _references(array: np.ndarray) -> int:
+    """How many refer to what `array` is a view of, and a few more that are the same each time."""
+    return sys.getrefcount(_whole(array))
+
+
+_ALONE = _references(lend(np.frombuffer(bytearray(1), "u1")))
+
+
 def revoke(array: LoanArray) -> None:
     """Make all that is left of a loan's array read-only, and what it is a view of: else that could be undone."""
-    for view in list((array._views or {}).values()):
-        alive = view()
-        if alive is not None and not alive.flags.owndata:
-            alive.flags.writeable = False
-    whole = array.base
+    whole: Any = array
     while isinstance(whole, np.ndarray):
         whole.flags.writeable = False
         whole = whole.base
+    views = array._views or {}
+    # Until there are none: another thread may make some meanwhile, of one that was not read-only yet.
+    while writable := [view for view in (known() for known in list(views.values())) if _can_write(view)]:
+        for view in writable:
+            view.flags.writeable = False
+
+
+def _can_write(view: LoanArray | None) -> TypeGuard[LoanArray]:
+    """Whether it is there, writable, and no copy that somebody has made."""
+    return view is not None and view.flags.writeable and not _whole(view).flags.owndata

@@ -114,8 +114,10 @@ class Segment:
         return offset
 
     def mutex(self, field: str) -> Mutex:
+        dtype = self._dtype
+
         def guarded(memory: _memlane.Memory) -> np.ndarray:
-            array = record(memory.array(), self._dtype)
+            array = record(memory.array(), dtype)
             for name in field.split(".") if field else ():
                 array = array[name]
             return array["data"]

@@ -21,7 +21,7 @@ class _Waiter:
     def __init__(self) -> None:
         self._set = _memlane.WaitSet()
         self._lock = threading.Lock()
-        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = {}
+        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[None], _memlane.Receiver]] = {}
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="memlane", daemon=True)
         self._thread.start()
@@ -38,13 +38,22 @@ class _Waiter:
             self._set.remove(key)
             waiting = self._waiting.pop(key, None)
         if waiting:
-            loop, future = waiting
+            loop, future, _ = waiting
             try:
                 loop.call_soon_threadsafe(_set, future)
             except RuntimeError:  # the loop was closed
                 pass
 
+    def forget(self, receiver: _memlane.Receiver) -> None:
+        """Wake who waits for a receiver that was closed."""
+        with self._lock:
+            keys = [key for key, (*_, its) in self._waiting.items() if its is receiver]
+        for key in keys:
+            self._tell(key)
+
     def _end(self) -> None:
+        global _waiter
+        _waiter = None
         self._ended = True
         self._set.wake()
         self._thread.join()
@@ -55,7 +64,7 @@ class _Waiter:
         future: asyncio.Future[None] = loop.create_future()
         with self._lock:
             key = self._set.add(receiver)
-            self._waiting[key] = loop, future
+            self._waiting[key] = loop, future, receiver
         try:
             await future
         finally:
@@ -88,6 +97,14 @@ os.register_at_fork(after_in_child=_forget_waiter)
 class Receiver(_memlane.Receiver):
     """Receives messages; see `__init__.pyi`."""
 
+    def close(self) -> None:
+        super().close()
+        if _waiter is not None:
+            _waiter.forget(self)
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     async def recv_async(self) -> _memlane.Frame:
         while (frame := self.try_recv()) is None:
             await _the_waiter().wait(self)
@@ -101,11 +118,14 @@ class Receiver(_memlane.Receiver):
         try:
             try:
                 frame = await self.recv_async()
-            except ClaimsInUse:
+            except ClaimsInUse as full:
                 # The loop has the last one still: if nobody looks at it, it goes.
                 if last is None:
                     raise
-                last.release()
+                try:
+                    last.release()
+                except BufferError:
+                    raise full from None
                 frame = await self.recv_async()
         except Closed:
             raise StopAsyncIteration from None
