@@ -96,7 +96,7 @@ def test_a_clip_comes_back_blurred(place: Place) -> None:
     decoder = cv2.VideoCapture(str(file))
     shape = (720, 1280, 3)
     with memlane.Sender("clip", max_message=1280 * 720 * 3) as clip:
-        peer = place.peer()
+        peer = place.peer(alone=True)  # OpenCV starts threads, which a fork by a later test would lose
         peer.start(BLUR)
         clip.wait_for_receivers(1, HANG)
         blurred = memlane.Receiver("blurred", timeout=HANG)
