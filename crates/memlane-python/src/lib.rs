@@ -2,9 +2,10 @@
 //! said in `python/memlane/__init__.pyi`.
 //!
 //! `views` (addresses in the hands of others), `waits` (without the interpreter's lock), `errors`, `infos` and `python` (what
-//! Python has), `types` (messages in NumPy's terms) and `fill` (loans of each kind, and copies) carry the classes: `frame`, `loan`,
-//! `ticket`, `sender`, `receiver`, `service`, `waitset`, `memory`, `locks`.
+//! Python has), `end` (one thread at a time), `types` (messages in NumPy's terms) and `fill` (loans of each kind, and copies)
+//! carry the classes: `frame`, `loan`, `ticket`, `sender`, `receiver`, `service`, `waitset`, `memory`, `locks`.
 
+mod end;
 mod errors;
 mod fill;
 mod frame;

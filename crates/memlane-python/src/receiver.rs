@@ -1,13 +1,14 @@
 //! The receiving end of a channel.
 
-use crate::errors::{self, Failure};
+use crate::end::End;
+use crate::errors;
 use crate::frame::{Frame, Held};
 use crate::types::Type;
 use crate::{infos, waits};
 use memlane::{Message, RecvError, Untyped};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyWeakrefMethods, PyWeakrefReference};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Ours = memlane::Receiver<Untyped>;
 
@@ -15,41 +16,16 @@ type Ours = memlane::Receiver<Untyped>;
 #[derive(Debug)]
 #[pyclass(frozen, subclass, module = "memlane")]
 pub(crate) struct Receiver {
-    /// Gone once it was closed; locked as long as a thread receives.
-    receiver: Mutex<Option<Ours>>,
+    end: End<Ours>,
     of: Arc<Type>,
-    name: String,
     id: u128,
     /// The frame that an iterator gave out last, if that is still there.
     last: Mutex<Option<Py<PyWeakrefReference>>>,
 }
 
 impl Receiver {
-    /// Whoever waits has it locked without the interpreter's lock: to wait for it with that would never end.
-    fn lock(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Option<Ours>>> {
-        match self.receiver.try_lock() {
-            Ok(receiver) => Ok(receiver),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(PoisonError::into_inner(poisoned)),
-            Err(TryLockError::WouldBlock) => {
-                let message = format!("another thread uses this receiver of '{}': open one for each thread", self.name);
-                Err(errors::new(py, "Busy", message, &[]))
-            }
-        }
-    }
-
     pub(crate) fn with<R>(&self, py: Python<'_>, act: impl FnOnce(&mut Ours) -> PyResult<R>) -> PyResult<R> {
-        let mut receiver = self.lock(py)?;
-        let closed = || errors::released(py, format!("the receiver of '{}' was closed: open it again", self.name));
-        act(receiver.as_mut().ok_or_else(closed)?)
-    }
-
-    /// Does what may wait.
-    fn waiting<R: Send, E: Failure + Send>(
-        &self,
-        py: Python<'_>,
-        wait: impl FnOnce(&mut Ours) -> Result<R, E> + Send,
-    ) -> PyResult<R> {
-        self.with(py, |receiver| waits::waiting(py, || wait(receiver)))
+        self.end.with(py, act)
     }
 
     fn last(&self) -> MutexGuard<'_, Option<Py<PyWeakrefReference>>> {
@@ -73,12 +49,12 @@ impl Receiver {
         })?;
         let of = Arc::new(Type::of(py, &receiver.schema())?);
         let (name, id) = (receiver.name().to_string(), receiver.id());
-        Ok(Self { receiver: Mutex::new(Some(receiver)), of, name, id, last: Mutex::default() })
+        Ok(Self { end: End::new(receiver, "receiver", name), of, id, last: Mutex::default() })
     }
 
     #[getter]
     fn name(&self) -> &str {
-        &self.name
+        &self.end.name
     }
 
     #[getter]
@@ -92,14 +68,14 @@ impl Receiver {
     }
 
     #[getter]
-    fn closed(&self, py: Python<'_>) -> bool {
-        self.lock(py).is_ok_and(|receiver| receiver.is_none())
+    fn closed(&self) -> bool {
+        self.end.is_closed()
     }
 
     #[pyo3(signature = (timeout = None))]
     fn recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Frame> {
         let timeout = waits::timeout(timeout)?;
-        let message = self.waiting(py, |receiver| match timeout {
+        let message = self.end.waiting(py, |receiver| match timeout {
             None => receiver.recv(),
             Some(timeout) => receiver.recv_timeout(timeout),
         })?;
@@ -107,28 +83,28 @@ impl Receiver {
     }
 
     fn try_recv(&self, py: Python<'_>) -> PyResult<Option<Frame>> {
-        Ok(self.waiting(py, Ours::try_recv)?.map(|message| self.frame(message)))
+        Ok(self.end.waiting(py, Ours::try_recv)?.map(|message| self.frame(message)))
     }
 
     fn latest(&self, py: Python<'_>) -> PyResult<Option<Frame>> {
-        Ok(self.waiting(py, Ours::latest)?.map(|message| self.frame(message)))
+        Ok(self.end.waiting(py, Ours::latest)?.map(|message| self.frame(message)))
     }
 
     fn recv_many(&self, py: Python<'_>, most: usize) -> PyResult<Vec<Frame>> {
-        let messages = self.waiting(py, |receiver| receiver.recv_many(most))?;
+        let messages = self.end.waiting(py, |receiver| receiver.recv_many(most))?;
         Ok(messages.into_iter().map(|message| self.frame(message)).collect())
     }
 
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let timeout = waits::timeout(timeout)?;
-        self.waiting(py, |receiver| receiver.wait(timeout))
+        self.end.waiting(py, |receiver| receiver.wait(timeout))
     }
 
     #[pyo3(signature = (timeout = None))]
     fn wait_for_sender(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let timeout = waits::timeout(timeout)?;
-        self.waiting(py, |receiver| receiver.wait_for_sender(timeout))
+        self.end.waiting(py, |receiver| receiver.wait_for_sender(timeout))
     }
 
     fn rewind(&self, py: Python<'_>) -> PyResult<()> {
@@ -147,9 +123,7 @@ impl Receiver {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let receiver = self.lock(py)?.take();
-        py.detach(|| drop(receiver));
-        Ok(())
+        self.end.close(py)
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -173,7 +147,7 @@ impl Receiver {
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Frame>>> {
         let last = self._done_with_last(py);
         let next = || {
-            self.waiting(py, |receiver| match receiver.recv() {
+            self.end.waiting(py, |receiver| match receiver.recv() {
                 Err(RecvError::Closed { .. }) => Ok(None),
                 Err(error @ RecvError::ClaimsInUse { .. }) => Ok(Some(Err(error))),
                 received => received.map(|message| Some(Ok(message))),
@@ -193,13 +167,13 @@ impl Receiver {
         }
     }
 
-    fn __repr__(&self, py: Python<'_>) -> String {
-        format!("<memlane.Receiver '{}'{}>", self.name, if self.closed(py) { ", closed" } else { "" })
+    fn __repr__(&self) -> String {
+        self.end.shown("Receiver")
     }
 
     /// Another process becomes another receiver.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        Ok((slf.get_type().into_any(), PyTuple::new(slf.py(), [&slf.get().name])?))
+        Ok((slf.get_type().into_any(), PyTuple::new(slf.py(), [&slf.get().end.name])?))
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

@@ -1,6 +1,6 @@
 //! Requests and answers.
 
-use crate::errors::{self, Failure};
+use crate::end::End;
 use crate::fill::{Filler, Lend, shape_of};
 use crate::frame::{Frame, Held};
 use crate::loan::Loan;
@@ -13,73 +13,31 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 type OurServer = memlane::Server<Untyped, Untyped>;
 type OurClient = memlane::Client<Untyped, Untyped>;
 
-/// An end of a service, which one thread uses at a time; gone once it was closed.
-#[derive(Debug)]
-struct End<T> {
-    end: Mutex<Option<T>>,
-    name: String,
-    request: Arc<Type>,
-    answer: Arc<Type>,
-}
-
-impl<T: Send> End<T> {
-    fn new(py: Python<'_>, end: T, name: String, schemas: &[memlane::Schema; 2]) -> PyResult<Self> {
-        let [request, answer] = schemas;
-        let (request, answer) = (Arc::new(Type::of(py, request)?), Arc::new(Type::of(py, answer)?));
-        Ok(Self { end: Mutex::new(Some(end)), name, request, answer })
-    }
-
-    /// Whoever waits has it locked without the interpreter's lock: to wait for it with that would never end.
-    fn lock(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Option<T>>> {
-        match self.end.try_lock() {
-            Ok(end) => Ok(end),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(PoisonError::into_inner(poisoned)),
-            Err(TryLockError::WouldBlock) => {
-                let message = format!("another thread uses this end of '{}': open one for each thread", self.name);
-                Err(errors::new(py, "Busy", message, &[]))
-            }
-        }
-    }
-
-    fn with<R>(&self, py: Python<'_>, act: impl FnOnce(&mut T) -> PyResult<R>) -> PyResult<R> {
-        let mut end = self.lock(py)?;
-        let closed = || errors::released(py, format!("this end of '{}' was closed: open it again", self.name));
-        act(end.as_mut().ok_or_else(closed)?)
-    }
-
-    fn waiting<R: Send, E: Failure + Send>(
-        &self,
-        py: Python<'_>,
-        wait: impl FnOnce(&mut T) -> Result<R, E> + Send,
-    ) -> PyResult<R> {
-        self.with(py, |end| waits::waiting(py, || wait(end)))
-    }
-
-    fn is_closed(&self) -> bool {
-        self.end.try_lock().is_ok_and(|end| end.is_none())
-    }
-
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let end = self.lock(py)?.take();
-        py.detach(|| drop(end));
-        Ok(())
-    }
+/// The types of requests and answers.
+fn types(py: Python<'_>, schemas: &[memlane::Schema; 2]) -> PyResult<[Arc<Type>; 2]> {
+    let [request, answer] = schemas;
+    Ok([Arc::new(Type::of(py, request)?), Arc::new(Type::of(py, answer)?)])
 }
 
 /// Answers requests; see `__init__.pyi`.
 #[derive(Debug)]
 #[pyclass(frozen, module = "memlane")]
-pub(crate) struct Server(End<OurServer>);
+pub(crate) struct Server {
+    end: End<OurServer>,
+    request: Arc<Type>,
+    answer: Arc<Type>,
+}
 
 impl Server {
     fn new(py: Python<'_>, server: OurServer) -> PyResult<Self> {
-        let (name, schemas) = (server.name().to_string(), server.schemas());
-        Ok(Self(End::new(py, server, name, &schemas)?))
+        let [request, answer] = types(py, &server.schemas())?;
+        let name = server.name().to_string();
+        Ok(Self { end: End::new(server, "server", name), request, answer })
     }
 
     fn request<'py>(
@@ -87,8 +45,8 @@ impl Server {
         py: Python<'py>,
         request: memlane::Request<Untyped, Untyped>,
     ) -> PyResult<Bound<'py, Request>> {
-        let frame = Frame::new(Held::Request(request), &self.0.request);
-        let request = Request { answer: Arc::clone(&self.0.answer) };
+        let frame = Frame::new(Held::Request(request), &self.request);
+        let request = Request { answer: Arc::clone(&self.answer) };
         Bound::new(py, PyClassInitializer::from(frame).add_subclass(request))
     }
 }
@@ -138,18 +96,18 @@ impl Server {
 
     #[getter]
     fn name(&self) -> &str {
-        &self.0.name
+        &self.end.name
     }
 
     #[getter]
     fn closed(&self) -> bool {
-        self.0.is_closed()
+        self.end.is_closed()
     }
 
     #[pyo3(signature = (timeout = None))]
     fn recv<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, Request>> {
         let timeout = waits::timeout(timeout)?;
-        let request = self.0.waiting(py, |server| match timeout {
+        let request = self.end.waiting(py, |server| match timeout {
             None => server.recv(),
             Some(timeout) => server.recv_timeout(timeout),
         })?;
@@ -157,12 +115,12 @@ impl Server {
     }
 
     fn try_recv<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Request>>> {
-        let request = self.0.waiting(py, OurServer::try_recv)?;
+        let request = self.end.waiting(py, OurServer::try_recv)?;
         request.map(|request| self.request(py, request)).transpose()
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.0.close(py)
+        self.end.close(py)
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -170,7 +128,7 @@ impl Server {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Request>>> {
-        let request = self.0.waiting(py, |server| match server.recv() {
+        let request = self.end.waiting(py, |server| match server.recv() {
             Err(RecvError::Closed { .. }) => Ok(None),
             received => received.map(Some),
         })?;
@@ -178,7 +136,7 @@ impl Server {
     }
 
     fn __repr__(&self) -> String {
-        format!("<memlane.Server '{}'{}>", self.0.name, if self.0.is_closed() { ", closed" } else { "" })
+        self.end.shown("Server")
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -262,20 +220,21 @@ impl Request {
 #[pyclass(frozen, module = "memlane")]
 pub(crate) struct Client {
     end: End<OurClient>,
+    request: Arc<Type>,
+    answer: Arc<Type>,
     /// Those that were not answered.
     calls: Mutex<HashMap<u64, Call>>,
 }
 
 impl Client {
     fn fill<'py, R>(&self, py: Python<'py>, fill: impl FnOnce(Filler<'_, 'py>) -> PyResult<R>) -> PyResult<R> {
-        self.end.with(py, |client| {
-            fill(Filler { py, of: &self.end.request, lend: &|tail| client.loan(tail), timeout: None })
-        })
+        self.end
+            .with(py, |client| fill(Filler { py, of: &self.request, lend: &|tail| client.loan(tail), timeout: None }))
     }
 
     fn answered(&self, call: Call, message: memlane::Message<Untyped>) -> Frame {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&call.number());
-        Frame::new(Held::Message(message), &self.end.answer)
+        Frame::new(Held::Message(message), &self.answer)
     }
 }
 
@@ -289,8 +248,9 @@ impl Client {
             Some(0.0) => OurClient::open(name),
             _ => OurClient::wait_for(name, wait),
         })?;
-        let (name, schemas) = (client.name().to_string(), client.schemas());
-        Ok(Self { end: End::new(py, client, name, &schemas)?, calls: Mutex::default() })
+        let [request, answer] = types(py, &client.schemas())?;
+        let name = client.name().to_string();
+        Ok(Self { end: End::new(client, "client", name), request, answer, calls: Mutex::default() })
     }
 
     #[getter]
@@ -371,7 +331,7 @@ impl Client {
     }
 
     fn __repr__(&self) -> String {
-        format!("<memlane.Client '{}'{}>", self.end.name, if self.end.is_closed() { ", closed" } else { "" })
+        self.end.shown("Client")
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
