@@ -92,6 +92,19 @@ fn what_was_marked_as_processed_keeps_nobody_waiting_and_stays_as_it_is() {
 }
 
 #[test]
+fn what_was_marked_as_processed_cannot_be_given_back() {
+    for policy in [Policy::Lossless, Policy::Newest, Policy::Queue] {
+        let dir = Dir::new();
+        let (sender, mut receiver) = pair(&dir, &options().policy(policy));
+        let ticket = sender.send_copy(&[1; 500]).expect("there is room");
+        let mut message = receiver.recv().expect("a message");
+        message.mark_processed();
+        message.give_back();
+        assert_eq!(ticket.wait(NOW).expect("it is known")[0].outcome, Outcome::Processed);
+    }
+}
+
+#[test]
 fn what_was_marked_as_given_back_goes_to_somebody_else_and_stays_as_it_is() {
     let dir = Dir::new();
     let (sender, mut receiver) = pair(&dir, &options().policy(Policy::Queue));

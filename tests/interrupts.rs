@@ -10,6 +10,7 @@ use memlane::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 #[derive(Shareable)]
 #[repr(C)]
@@ -18,6 +19,8 @@ struct Shared {
     never: Condvar,
     event: Event,
 }
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 static ASKED: AtomicU32 = AtomicU32::new(0);
 static INTERRUPT: AtomicBool = AtomicBool::new(false);
@@ -33,6 +36,14 @@ fn interrupted<R: Send>(wait: impl FnOnce() -> R + Send) -> R {
         }
         assert!(!waits.is_finished(), "it went on until it was told to end");
         INTERRUPT.store(true, Ordering::SeqCst);
+        let told = Instant::now();
+        while !waits.is_finished() {
+            if told.elapsed() > PATIENCE {
+                eprintln!("it goes on, though it was told to end");
+                std::process::exit(1); // a panic would wait for it
+            }
+            std::thread::yield_now();
+        }
         waits.join().expect("it ended")
     })
 }

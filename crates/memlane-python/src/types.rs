@@ -79,7 +79,7 @@ impl Element {
         known?;
         Err(PyTypeError::new_err(format!(
             "no array of {name} can be sent: use bool, integers up to 64 bits, float16 to float64, bfloat16, complex64 or \
-             complex128, or make a channel of records of a structured dtype"
+             complex128; or make a channel with message='bytes', or of records of a structured dtype"
         )))
     }
 }
@@ -130,10 +130,10 @@ pub(crate) fn image_like(shape: &[usize], element: Element, format: Option<&str>
     match (found, size(1), size(0)) {
         (Some((format, ..)), Some(width), Some(height)) => Ok((width, height, *format)),
         _ => Err(PyValueError::new_err(format!(
-            "an array of shape {shape:?} of {} is no {} image: images are (height, width) or (height, width, channels) of \
-             uint8 or uint16",
+            "an array of shape {shape:?} of {} is no image{}: images are (height, width) or (height, width, channels) of uint8 \
+             or uint16",
             element.numpy,
-            format.unwrap_or("")
+            format.map_or(String::new(), |format| format!(" of {format}"))
         ))),
     }
 }
@@ -182,7 +182,14 @@ impl Type {
                 _ => {}
             }
         }
-        schema(&python::FIELDS_OF.call(asked.py(), (asked,))?)
+        let fields = python::FIELDS_OF.call(asked.py(), (asked,));
+        schema(&fields.map_err(|error| match asked.cast::<PyString>() {
+            Ok(name) => PyValueError::new_err(format!(
+                "'{}' is no type of messages: use 'tensor', 'image', 'bytes', or a NumPy dtype",
+                name.to_string_lossy()
+            )),
+            Err(_) => error,
+        })?)
     }
 
     /// As [`asked`](Self::asked) takes it.
