@@ -31,21 +31,24 @@ fn interrupted<R: Send>(wait: impl FnOnce() -> R + Send) -> R {
     ASKED.store(0, Ordering::SeqCst);
     std::thread::scope(|scope| {
         let waits = scope.spawn(wait);
-        while ASKED.load(Ordering::SeqCst) < 2 && !waits.is_finished() {
-            std::thread::yield_now();
-        }
+        until("it asks", || ASKED.load(Ordering::SeqCst) >= 2 || waits.is_finished());
         assert!(!waits.is_finished(), "it went on until it was told to end");
         INTERRUPT.store(true, Ordering::SeqCst);
-        let told = Instant::now();
-        while !waits.is_finished() {
-            if told.elapsed() > PATIENCE {
-                eprintln!("it goes on, though it was told to end");
-                std::process::exit(1); // a panic would wait for it
-            }
-            std::thread::yield_now();
-        }
+        until("it ends when it is told to", || waits.is_finished());
         waits.join().expect("it ended")
     })
+}
+
+/// A panic would wait for the thread that does not end.
+fn until(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        if start.elapsed() > PATIENCE {
+            eprintln!("not so: {what}");
+            std::process::exit(1);
+        }
+        std::thread::yield_now();
+    }
 }
 
 #[test]
