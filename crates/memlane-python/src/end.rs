@@ -59,6 +59,11 @@ impl<T: Send> End<T> {
 
     /// As a class shows itself.
     pub(crate) fn shown(&self, class: &str) -> String {
-        format!("<memlane.{class} '{}'{}>", self.name, if self.is_closed() { ", closed" } else { "" })
+        shown(class, &self.name, self.is_closed())
     }
+}
+
+/// As a class shows an object that may be closed.
+pub(crate) fn shown(class: &str, name: &str, closed: bool) -> String {
+    format!("<memlane.{class} '{name}'{}>", if closed { ", closed" } else { "" })
 }

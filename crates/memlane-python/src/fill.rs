@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Whoever lends room for messages.
-pub(crate) type Lend<'a> = &'a dyn Fn(UntypedTail) -> Result<memlane::Loan<Untyped>, SendError>;
+/// Whoever lends room for messages; `None` if that is an answer to a request which was released.
+pub(crate) type Lend<'a> = &'a dyn Fn(UntypedTail) -> Option<Result<memlane::Loan<Untyped>, SendError>>;
 
 /// The lengths of a shape: a number, or several.
 pub(crate) fn shape_of(shape: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
@@ -37,7 +37,9 @@ pub(crate) struct Filler<'a, 'py> {
 
 impl<'py> Filler<'_, 'py> {
     fn take(&self, elements: u64, fill: impl FnOnce(&mut Untyped) -> bool) -> PyResult<Loan> {
-        let mut loan = (self.lend)(self.of.tail(elements)?).map_err(|error| {
+        let lent = (self.lend)(self.of.tail(elements)?);
+        let released = || errors::released(self.py, "the request was released: answer it before that");
+        let mut loan = lent.ok_or_else(released)?.map_err(|error| {
             let error = match error {
                 SendError::TooLarge { channel, max } => {
                     SendError::TooLarge { channel, max: self.of.without_overhead(max) }

@@ -1,5 +1,6 @@
 //! The sending end of a channel.
 
+use crate::end::shown;
 use crate::errors;
 use crate::fill::{Filler, shape_of};
 use crate::loan::Loan;
@@ -35,8 +36,7 @@ struct Asked<'a, 'py> {
 
 impl<'py> Asked<'_, 'py> {
     fn options(self, py: Python<'py>) -> PyResult<(ChannelOptions, memlane::Schema)> {
-        let message = self.message.unwrap_or_else(|| pyo3::types::PyString::new(py, "tensor").into_any());
-        let schema = Type::asked(&message)?;
+        let schema = Type::asked(self.message.as_ref())?;
         let policy = match self.policy {
             "lossless" => Policy::Lossless,
             "newest" => Policy::Newest,
@@ -81,7 +81,7 @@ impl Sender {
         fill: impl FnOnce(Filler<'_, 'py>) -> PyResult<R>,
     ) -> PyResult<R> {
         let sender = self.sender(py)?;
-        fill(Filler { py, of: &self.of, lend: &|tail| sender.loan(tail), timeout })
+        fill(Filler { py, of: &self.of, lend: &|tail| Some(sender.loan(tail)), timeout })
     }
 }
 
@@ -242,7 +242,7 @@ impl Sender {
     }
 
     fn __repr__(&self) -> String {
-        format!("<memlane.Sender '{}'{}>", self.name, if self.closed() { ", closed" } else { "" })
+        shown("Sender", &self.name, self.closed())
     }
 
     fn __reduce__(&self) -> PyResult<()> {

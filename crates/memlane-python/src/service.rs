@@ -11,7 +11,7 @@ use crate::waits;
 use memlane::{Call, RecvError, ServiceOptions, Untyped};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::PyType;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -73,10 +73,7 @@ impl Server {
         keep: bool,
         mode: u32,
     ) -> PyResult<Self> {
-        let asked = |asked: Option<Bound<'_, PyAny>>| {
-            Type::asked(&asked.unwrap_or_else(|| PyString::new(py, "tensor").into_any()))
-        };
-        let (request, answer) = (asked(request)?, asked(answer)?);
+        let (request, answer) = (Type::asked(request.as_ref())?, Type::asked(answer.as_ref())?);
         let options = ServiceOptions::new().slots(slots).clients(clients).claims(claims).loans(loans).mode(mode);
         let mut options = options.persistence(persistence(keep));
         if let Some(bytes) = max_request {
@@ -170,16 +167,10 @@ impl Request {
     ) -> PyResult<R> {
         let (py, frame) = (slf.py(), slf.as_super().get());
         let timeout = waits::timeout(timeout)?;
-        let lend: Lend<'_> = &|tail| {
-            match &*frame.held() {
-                Held::Request(request) => request.loan(tail).map(Some),
-                _ => Ok(None),
-            }
-            .map_or_else(Err, |loan| loan.ok_or(memlane::SendError::NoReceiver { channel: "".into(), last: None }))
+        let lend: Lend<'_> = &|tail| match &*frame.held() {
+            Held::Request(request) => Some(request.loan(tail)),
+            _ => None,
         };
-        if frame.held().message().is_none() {
-            return Err(frame.released(py));
-        }
         fill(Filler { py, of: &slf.get().answer, lend, timeout })
     }
 }
@@ -228,8 +219,9 @@ pub(crate) struct Client {
 
 impl Client {
     fn fill<'py, R>(&self, py: Python<'py>, fill: impl FnOnce(Filler<'_, 'py>) -> PyResult<R>) -> PyResult<R> {
-        self.end
-            .with(py, |client| fill(Filler { py, of: &self.request, lend: &|tail| client.loan(tail), timeout: None }))
+        self.end.with(py, |client| {
+            fill(Filler { py, of: &self.request, lend: &|tail| Some(client.loan(tail)), timeout: None })
+        })
     }
 
     fn answered(&self, call: Call, message: memlane::Message<Untyped>) -> Frame {

@@ -172,8 +172,9 @@ impl Type {
         Ok(Self { kind, layout: schema.layout() })
     }
 
-    /// The description of what was asked for: a name, or a dtype.
-    pub(crate) fn asked(asked: &Bound<'_, PyAny>) -> PyResult<Schema> {
+    /// The description of what was asked for: a name, or a dtype; of arrays, if nothing was.
+    pub(crate) fn asked(asked: Option<&Bound<'_, PyAny>>) -> PyResult<Schema> {
+        let Some(asked) = asked else { return Ok(Schema::of::<Tensor>()) };
         if let Ok(name) = asked.cast::<PyString>() {
             match name.to_str()? {
                 "tensor" => return Ok(Schema::of::<Tensor>()),

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias, TypeVar, final
+from typing import Any, Final, Literal, Self, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -45,56 +45,21 @@ from memlane._errors import (
     TypeMismatch as TypeMismatch,
     UnsafeMode as UnsafeMode,
 )
+from memlane._schemas import condition as condition, mutex as mutex, struct as struct
+from memlane._types import (
+    Handled as Handled,
+    Listed as Listed,
+    MessageType as MessageType,
+    PixelFormat as PixelFormat,
+    Policy as Policy,
+    ReceiverInfo as ReceiverInfo,
+    SenderInfo as SenderInfo,
+    Who as Who,
+)
 
 __version__: Final[str]
 
-Policy: TypeAlias = Literal["lossless", "newest", "queue"]
-PixelFormat: TypeAlias = Literal[
-    "gray8", "gray16", "grayalpha8", "grayalpha16", "rgb8", "rgb16", "rgba8", "rgba16", "bgr8", "bgra8"
-]
-MessageType: TypeAlias = Literal["tensor", "image", "bytes"] | npt.DTypeLike
-"""What the messages of a channel are: arrays of any shape and dtype, images, bytes, or records of one structured
-dtype."""
-
 _A = TypeVar("_A")
-
-class Who(NamedTuple):
-    """A process, as people know it."""
-
-    pid: int
-    name: str
-    stopped: bool
-
-class Handled(NamedTuple):
-    """What one receiver did with a message."""
-
-    who: Who | None
-    outcome: Literal["processed", "gave back", "skipped", "died", "unknown"]
-
-class ReceiverInfo(NamedTuple):
-    """Somebody who receives."""
-
-    who: Who | None
-    lag: int
-    missed: int
-    claims: int
-
-class SenderInfo(NamedTuple):
-    """Somebody who sends."""
-
-    who: Who | None
-    lane: int
-    sent: int
-
-class Listed(NamedTuple):
-    """An object in the directory of this user."""
-
-    name: str
-    size: int
-    type: str | None
-    kept: bool
-    dead: bool
-    users: list[Who]
 
 class Frame:
     """A message that was received, in place.
@@ -565,16 +530,6 @@ class Condition:
         """Wait until `predicate()` is true, and return what it returned last."""
     def notify(self) -> None: ...
     def notify_all(self) -> None: ...
-
-def struct(name: str, fields: Sequence[Any]) -> np.dtype[Any]:
-    """The dtype of a struct of that name, as C and Rust (`#[repr(C)]`) lay it out: `fields` as NumPy takes them. An
-    array of shape (0,) or (0, ...) as its last field is a flexible tail."""
-
-def mutex(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """The dtype of a mutex and the data it guards, for a field of a Segment."""
-
-def condition() -> np.dtype[Any]:
-    """The dtype of a condition, for a field of a Segment."""
 
 def schema(name: str, path: str = "") -> np.dtype[Any]:
     """The dtype of what is in an object, whoever made it; of a channel, of its messages. Its flexible tail, if it has

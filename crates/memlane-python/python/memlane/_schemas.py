@@ -62,10 +62,10 @@ def tail_of(fields: Sequence[Field]) -> str | None:
     return next((path for path, kind, *_ in fields if kind == TAIL), None)
 
 
-def name_of(dtype: np.dtype[Any], otherwise: str = "record") -> str:
-    """What the type is called in descriptions."""
+def name_of(dtype: np.dtype[Any]) -> str:
+    """What the type is called in descriptions, if it has a name."""
     metadata: Mapping[str, Any] = dtype.metadata or {}
-    return str(metadata.get(NAME, otherwise))
+    return str(metadata.get(NAME, ""))
 
 
 def fields_of(dtype: npt.DTypeLike, like: Sequence[Field] = ()) -> list[Field]:
@@ -75,7 +75,7 @@ def fields_of(dtype: npt.DTypeLike, like: Sequence[Field] = ()) -> list[Field]:
     fields: list[Field] = []
 
     def add(path: str, dtype: np.dtype[Any], offset: int, last: bool) -> None:
-        kind = name_of(dtype, "")
+        kind = name_of(dtype)
         if dtype.subdtype:
             element, shape = dtype.subdtype
             inner = np.dtype((element, shape[1:])) if len(shape) > 1 else element
@@ -112,7 +112,8 @@ def fields_of(dtype: npt.DTypeLike, like: Sequence[Field] = ()) -> list[Field]:
 
 
 def struct(name: str, fields: Sequence[Any]) -> np.dtype[Any]:
-    """The dtype of a struct of that name, as C and Rust (`#[repr(C)]`) lay it out."""
+    """The dtype of a struct of that name, as C and Rust (`#[repr(C)]`) lay it out: `fields` as NumPy takes them. An
+    array of shape (0,) or (0, ...) as its last field is a flexible tail."""
     plain = np.dtype(list(fields), align=True)
     layout = {
         "names": list(plain.names or ()),
@@ -124,10 +125,10 @@ def struct(name: str, fields: Sequence[Any]) -> np.dtype[Any]:
 
 
 def mutex(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """The dtype of a mutex and the data it guards."""
+    """The dtype of a mutex and the data it guards, for a field of a Segment."""
     return struct("mutex", [("mutex", "u8"), ("data", dtype)])
 
 
 def condition() -> np.dtype[Any]:
-    """The dtype of a condition."""
+    """The dtype of a condition, for a field of a Segment."""
     return np.dtype("u4", metadata={NAME: "condvar"})

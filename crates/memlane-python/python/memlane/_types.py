@@ -6,6 +6,8 @@ import numpy.typing as npt
 
 
 class Who(NamedTuple):
+    """A process, as people know it."""
+
     pid: int
     name: str
     stopped: bool
@@ -15,11 +17,15 @@ class Who(NamedTuple):
 
 
 class Handled(NamedTuple):
+    """What one receiver did with a message."""
+
     who: Who | None
-    outcome: str
+    outcome: Literal["processed", "gave back", "skipped", "died", "unknown"]
 
 
 class ReceiverInfo(NamedTuple):
+    """Somebody who receives."""
+
     who: Who | None
     lag: int
     missed: int
@@ -27,12 +33,16 @@ class ReceiverInfo(NamedTuple):
 
 
 class SenderInfo(NamedTuple):
+    """Somebody who sends."""
+
     who: Who | None
     lane: int
     sent: int
 
 
 class Listed(NamedTuple):
+    """An object in the directory of this user."""
+
     name: str
     size: int
     type: str | None
@@ -46,3 +56,4 @@ PixelFormat: TypeAlias = Literal[
     "gray8", "gray16", "grayalpha8", "grayalpha16", "rgb8", "rgb16", "rgba8", "rgba16", "bgr8", "bgra8"
 ]
 MessageType: TypeAlias = Literal["tensor", "image", "bytes"] | npt.DTypeLike
+"""What the messages of a channel are: arrays of any shape and dtype, images, bytes, or records of one dtype."""
