@@ -137,8 +137,8 @@ mod counted {
             #[repr(transparent)]
             pub(crate) struct $name($real);
 
+            #[allow(dead_code, reason = "not all of it is used of both widths")]
             impl $name {
-                #[allow(dead_code, reason = "one of the two widths is only ever found in shared memory")]
                 pub(crate) const fn new(value: $int) -> Self {
                     Self($real::new(value))
                 }
@@ -150,6 +150,12 @@ mod counted {
                 pub(crate) fn store(&self, value: $int, order: Ordering) {
                     self.0.store(value, order);
                     step();
+                }
+
+                pub(crate) fn swap(&self, value: $int, order: Ordering) -> $int {
+                    let old = self.0.swap(value, order);
+                    step();
+                    old
                 }
 
                 pub(crate) fn compare_exchange(

@@ -142,6 +142,19 @@ fn a_head_that_no_sender_wrote_stops_nobody() {
 }
 
 #[test]
+fn who_polls_beside_a_message_that_is_being_overwritten_gets_the_next_one() {
+    let dir = Dir::new();
+    let (sender, mut receiver, raw) = damaged(&dir, &Shape { policy: Policy::Newest, ..SHAPE });
+    for number in 1..=4 {
+        sender.send_copy(&[number]).expect("it overwrites");
+    }
+    // As if the sender were stopped while it puts the fifth where the first one was.
+    raw.put(SHAPE.entry(0, 1), 0);
+    let message = receiver.try_recv().expect("nothing is wrong").expect("there are three");
+    assert_eq!((message[0], message.sequence()), (message.sequence() as u8, 1 + message.missed()));
+}
+
+#[test]
 fn a_message_is_sent_before_its_sender_says_so() {
     let dir = Dir::new();
     let (sender, mut receiver, raw) = damaged(&dir, &SHAPE);

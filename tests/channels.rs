@@ -359,10 +359,33 @@ fn who_sleeps_is_told_who_died() {
     }
 }
 
+#[test]
+fn who_only_polls_is_told_who_died() {
+    let dir = Dir::new();
+    for policy in [Policy::Lossless, Policy::Newest, Policy::Queue] {
+        let shape = Shape { policy, max: 4096, ..SHAPE };
+        let mut victim = spawn(dir.path(), "go on sending", &[&shape.to_text(), "1"]);
+        let mut receiver = Receiver::<[u8]>::wait_for(dir.name("cam"), Some(HANG)).expect("its channel");
+        victim.expect("here");
+        let pid = victim.pid();
+        drop(receiver.recv_timeout(HANG).expect("it sends"));
+        victim.kill();
+        let start = Instant::now();
+        let end = loop {
+            match receiver.try_recv() {
+                Ok(_) => assert!(start.elapsed() < HANG, "it is not told"),
+                Err(end) => break end,
+            }
+        };
+        let RecvError::SenderDied { sender: Some(who), .. } = &end else { panic!("{end}") };
+        assert_eq!(who.pid, pid);
+    }
+}
+
 /// Sends without end, and goes on with the numbers where the dead one ended.
 fn go_on_sending(shape: &Shape, seed: u64) {
     let mut random = Random::from_seed(seed);
-    let sender = Sender::<[u8]>::open("cam").expect("the dead one's lane");
+    let sender = Sender::<[u8]>::open_or_create("cam", &shape.options()).expect("a lane, or the dead one's");
     let lane = lane_of(&sender);
     let region = Region::open("cam").expect("it is there");
     let mut sequence = shape.last(&region, lane) + 1;

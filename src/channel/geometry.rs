@@ -41,6 +41,8 @@ pub(super) struct Geometry {
     /// Of one receiver, with the one that is kept for `latest`.
     pub(super) claims: u64,
     pub(super) loans: u64,
+    /// The lanes for messages or requests; those for answers are the others.
+    first_lanes: u64,
     /// Of the lanes of a channel, or of requests; and of answers.
     shapes: [LaneShape; 2],
     receivers_at: u64,
@@ -133,6 +135,7 @@ impl Geometry {
             receivers,
             claims,
             loans,
+            first_lanes: if policy == Policy::Service { senders / 2 } else { senders },
             shapes: [shape(max_message)?, shape(max_answer)?],
             receivers_at,
             tasks_at,
@@ -146,6 +149,7 @@ impl Geometry {
     }
 
     /// The buffers of a lane: one for each message in the window, each claim and each loan, so that a loan never waits.
+    #[inline]
     pub(super) fn buffers(&self) -> u64 {
         let readers = if self.policy == Policy::Service { 1 } else { self.receivers };
         self.slots + readers * self.claims + self.loans
@@ -160,21 +164,25 @@ impl Geometry {
     }
 
     /// How many lanes there are for messages or requests, and for answers.
+    #[inline]
     fn lanes_each_way(&self) -> (u64, u64) {
-        if self.policy == Policy::Service { (self.senders / 2, self.senders / 2) } else { (self.senders, 0) }
+        (self.first_lanes, self.senders - self.first_lanes)
     }
 
     /// The lanes for messages or requests.
+    #[inline]
     pub(super) fn request_lanes(&self) -> Range<usize> {
         0..self.lanes_each_way().0 as usize
     }
 
     /// The lanes for answers, in the order of those for requests.
+    #[inline]
     pub(super) fn answer_lanes(&self) -> Range<usize> {
         self.lanes_each_way().0 as usize..self.senders as usize
     }
 
     /// Who reads a lane.
+    #[inline]
     pub(super) fn readers(&self, lane: usize) -> Range<usize> {
         match (self.policy, lane.checked_sub(self.lanes_each_way().0 as usize)) {
             (Policy::Service, None) => 0..1,
@@ -184,6 +192,7 @@ impl Geometry {
     }
 
     /// The lanes that receiver `index` reads.
+    #[inline]
     pub(super) fn lanes_of(&self, index: usize) -> Range<usize> {
         match (self.policy, index.checked_sub(1)) {
             (Policy::Service, Some(client)) => {
@@ -194,65 +203,78 @@ impl Geometry {
     }
 
     /// The shape of a lane.
+    #[inline]
     pub(super) fn shape(&self, lane: usize) -> &LaneShape {
         &self.shapes[usize::from(lane as u64 >= self.lanes_each_way().0)]
     }
 
     /// The place of a message in a window.
+    #[inline]
     pub(super) fn position(&self, sequence: u64) -> u64 {
-        sequence % self.slots
+        if self.slots.is_power_of_two() { sequence & (self.slots - 1) } else { sequence % self.slots }
     }
 
     /// The first message that a window can still hold, of which `last` is the last.
+    #[inline]
     pub(super) fn oldest(&self, last: u64) -> u64 {
         (last + 1).saturating_sub(self.slots).max(1)
     }
 
     /// The word that names who writes a lane.
+    #[inline]
     pub(super) fn sender(&self, lane: usize) -> u64 {
         SENDERS + lane as u64 * 8
     }
 
     /// The word that names a receiver.
+    #[inline]
     pub(super) fn receiver(&self, index: usize) -> u64 {
         self.receivers_at + index as u64 * 8
     }
 
     /// The word that says what has become of a message, whoever received it.
+    #[inline]
     pub(super) fn task(&self, lane: usize, sequence: u64) -> u64 {
         self.tasks_at + (lane as u64 * self.slots + self.position(sequence)) * 8
     }
 
     /// A claim of a receiver.
+    #[inline]
     pub(super) fn claim(&self, index: usize, claim: u64) -> u64 {
         self.entry_of(index) + claim * 8
     }
 
     /// The number of messages that a receiver missed.
+    #[inline]
     pub(super) fn missed(&self, index: usize) -> u64 {
         self.entry_of(index) + self.claims * 8
     }
 
     /// How long a message took to a receiver.
+    #[inline]
     pub(super) fn latency(&self, index: usize) -> u64 {
         self.entry_of(index) + (self.claims + 1) * 8
     }
 
     /// The next message that a receiver looks for in a lane.
+    #[inline]
     pub(super) fn cursor(&self, index: usize, lane: usize) -> u64 {
         self.entry_of(index) + (self.claims + 2 + lane as u64) * 8
     }
 
     /// The word that says what a receiver did with a message.
+    #[inline]
     pub(super) fn outcome(&self, index: usize, lane: usize, sequence: u64) -> u64 {
         self.entry_of(index) + self.outcomes_in_entry + (lane as u64 * self.slots + self.position(sequence)) * 8
     }
 
+    #[inline]
     fn entry_of(&self, index: usize) -> u64 {
         self.entries_at + index as u64 * self.entry_len
     }
 
     /// Where a lane starts.
+    #[inline]
     pub(super) fn lane(&self, lane: usize) -> u64 {
         let (lane, [first, second]) = (lane as u64, &self.shapes);
         let before = lane.min(self.lanes_each_way().0);
@@ -260,16 +282,19 @@ impl Geometry {
     }
 
     /// The entry of a message in the window of a lane.
+    #[inline]
     pub(super) fn entry(&self, lane: usize, sequence: u64) -> u64 {
         self.lane(lane) + LANE_HEADER + self.position(sequence) * ENTRY
     }
 
     /// What lies beside a buffer.
+    #[inline]
     pub(super) fn buffer_header(&self, lane: usize, buffer: u16) -> u64 {
         self.lane(lane) + LANE_HEADER + self.slots * ENTRY + u64::from(buffer) * BUFFER_HEADER
     }
 
     /// A buffer.
+    #[inline]
     pub(super) fn buffer(&self, lane: usize, buffer: u16) -> u64 {
         self.lane(lane) + self.shape(lane).buffers_at + u64::from(buffer) * self.shape(lane).stride
     }

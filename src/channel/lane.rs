@@ -8,6 +8,7 @@
 
 use super::memory::{Entry, SMALL};
 use crate::prim::{self, AtomicU64, Ordering};
+use std::hint;
 
 /// Where a message lies, in one word: length (40 bits), flags (8 bits), buffer (16 bits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,7 @@ impl Place {
     const IS_SMALL: u64 = 1 << 16;
     const IS_LABELLED: u64 = 1 << 17;
 
+    #[inline]
     fn to_word(self) -> u64 {
         let flag = |is: bool, flag: u64| if is { flag } else { 0 };
         self.len << 24
@@ -32,6 +34,7 @@ impl Place {
             | u64::from(self.buffer)
     }
 
+    #[inline]
     pub(super) fn from_word(word: u64) -> Self {
         Self {
             len: word >> 24,
@@ -63,6 +66,7 @@ pub(super) enum Seen {
 }
 
 impl Entry {
+    #[inline]
     pub(super) fn look(&self, sequence: u64) -> Seen {
         // ORDERING: Acquire pairs with the Release in `publish`: the message is there as it was sent.
         match self.word.load(Ordering::Acquire) {
@@ -73,12 +77,22 @@ impl Entry {
     }
 
     /// The message that is in it, if one is: else 0.
+    #[inline]
     pub(super) fn sequence(&self) -> u64 {
         // ORDERING: as in `look`.
         self.word.load(Ordering::Acquire)
     }
 
+    /// The same, for who looks again and again: its end is read with its start, so that both their cache lines are on their
+    /// way at once when a message has come, and not one after the other.
+    #[inline]
+    pub(super) fn glance(&self) -> u64 {
+        hint::black_box(self.small[SMALL / 8 - 1].load(Ordering::Relaxed));
+        self.sequence()
+    }
+
     /// Whether the message that was looked at is in the entry still, so that what was read is of it.
+    #[inline]
     fn is_still(&self, sequence: u64) -> bool {
         // ORDERING: pairs with the Release fence in `publish`: if anything that was read is of a later message, the word
         // is seen changed.
@@ -87,6 +101,7 @@ impl Entry {
     }
 
     /// What it says of the message, if that is in it all the while.
+    #[inline]
     pub(super) fn content(&self, sequence: u64) -> Option<Content> {
         let content = Content {
             place: Place::from_word(self.place.load(Ordering::Relaxed)),
@@ -98,11 +113,13 @@ impl Entry {
     }
 
     /// What it says of the message, if that is in it.
+    #[inline]
     pub(super) fn find(&self, sequence: u64) -> Option<Content> {
         (self.look(sequence) == Seen::There).then(|| self.content(sequence)).flatten()
     }
 
     /// Copies the first `len` bytes of a small message; false if it was overwritten meanwhile.
+    #[inline]
     pub(super) fn copy_small(&self, sequence: u64, len: usize, to: &mut [u64; SMALL / 8]) -> bool {
         for (word, to) in self.small.iter().zip(to).take(len.div_ceil(8)) {
             *to = word.load(Ordering::Relaxed);
@@ -111,6 +128,7 @@ impl Entry {
     }
 
     /// Puts a message in. Only the lane's sender does that; a death in here leaves the entry empty or the message sent.
+    #[inline]
     pub(super) fn publish(&self, sequence: u64, content: Content, small: &[u64]) {
         self.word.store(0, Ordering::Relaxed);
         // ORDERING: pairs with the fence in `is_still`.
@@ -128,18 +146,20 @@ impl Entry {
 }
 
 /// Names a buffer of a lane in a claim; 0 names none.
+#[inline]
 fn claim_of(lane: usize, buffer: u16) -> u64 {
     (lane as u64 + 1) << 32 | u64::from(buffer)
 }
 
 /// Claims the buffer of a message that was found in `entry`; false, and nothing claimed, if it has left it meanwhile.
+#[inline]
 pub(super) fn claim(word: &AtomicU64, entry: &Entry, sequence: u64, lane: usize, buffer: u16) -> bool {
     // ORDERING: Release pairs with the Acquire in `Pool::refill`: who sees this claim, and not the one that was given back
     // before it, is to know that its buffer is no longer read.
-    word.store(claim_of(lane, buffer), Ordering::Release);
+    word.swap(claim_of(lane, buffer), Ordering::Release);
     // ORDERING: pairs with the fence in `Pool::refill`: either the sender sees this claim, or this sees that the entry
     // was changed.
-    prim::fence(Ordering::SeqCst);
+    prim::fence_after_exchange();
     let claimed = entry.word.load(Ordering::Relaxed) == sequence;
     if !claimed {
         word.store(0, Ordering::Release);
@@ -148,6 +168,7 @@ pub(super) fn claim(word: &AtomicU64, entry: &Entry, sequence: u64, lane: usize,
 }
 
 /// Gives a claim back.
+#[inline]
 pub(super) fn give_back(word: &AtomicU64) {
     // ORDERING: Release pairs with the Acquire in `Pool::refill`: what was read is read before it is overwritten.
     word.store(0, Ordering::Release);

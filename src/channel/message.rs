@@ -4,13 +4,12 @@
 use super::check_message;
 use super::geometry::{BUFFER_HEADER, MESSAGE_ALIGN};
 use super::lane::{Content, Place};
-use super::memory::SMALL;
+use super::memory::{Entry, SMALL};
 use super::receiver::Reader;
 use super::roster::Done;
 use super::writer::Writer;
 use crate::error::{RecvError, SendError};
 use crate::segment::{Shareable, Tail};
-use crate::sys;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -149,6 +148,7 @@ pub struct Loan<T: Shareable + ?Sized = [u8]> {
 
 impl<T: Shareable + ?Sized> Loan<T> {
     /// Takes room for a `T` with `tail` elements.
+    #[inline(always)]
     pub(super) fn take(writer: &Arc<Writer>, tail: T::Tail, zeroed: bool) -> Result<Self, SendError> {
         let memory = writer.memory();
         let max = memory.geometry().shape(writer.lane()).max_message;
@@ -241,6 +241,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
     }
 
     /// What is to be said of the message in its entry, and its bytes, if they lie there.
+    #[inline(always)]
     pub(super) fn content(&self, stamp: u64) -> (Content, &[u64]) {
         let len = size::<T>(self.tail);
         let (small, buffer, words) = match &self.bytes {
@@ -257,11 +258,13 @@ impl<T: Shareable + ?Sized> Loan<T> {
         self
     }
 
+    #[inline]
     pub(super) fn writer(&self) -> &Arc<Writer> {
         self.writer.as_ref().expect("it was not sent yet")
     }
 
     /// It was sent: dropping it does nothing any more.
+    #[inline]
     pub(super) fn take_writer(&mut self) -> Arc<Writer> {
         self.writer.take().expect("it was not sent yet")
     }
@@ -346,11 +349,12 @@ pub(super) struct Held<T: Shareable + ?Sized> {
 }
 
 impl<T: Shareable + ?Sized> Held<T> {
-    /// Takes hold of a message that was found in its entry, and copies it to `small` if it is a small one; `None` if it was
+    /// Takes hold of a message that was found in `entry`, and copies it to `small` if it is a small one; `None` if it was
     /// overwritten meanwhile. With `reserved` also the claim is used that is kept for `latest`.
     #[inline(always)]
     pub(super) fn take(
         reader: &Reader,
+        entry: &Entry,
         found: &Found,
         reserved: bool,
         small: &mut Small,
@@ -369,7 +373,6 @@ impl<T: Shareable + ?Sized> Held<T> {
             return Err(corrupt());
         }
         let claim = if !place.small || deliveries.is_some() { Some(reader.take_claim(reserved)?) } else { None };
-        let entry = memory.entry(lane, sequence);
         let is_there = match claim {
             _ if place.small => entry.copy_small(sequence, len, &mut small.0),
             Some(claim) => reader.claim(claim, entry, sequence, lane, place.buffer),
@@ -397,13 +400,12 @@ impl<T: Shareable + ?Sized> Held<T> {
         self.sequence
     }
 
-    fn lane(&self) -> usize {
+    pub(super) fn lane(&self) -> usize {
         self.lane.into()
     }
 
-    /// How long ago it was sent, if its sender reads the clock of `reader`.
-    pub(super) fn age(&self, reader: &Reader) -> Option<Duration> {
-        reader.is_same_clock(self.lane()).then(|| Duration::from_nanos(sys::now().saturating_sub(self.stamp)))
+    pub(super) fn stamp(&self) -> u64 {
+        self.stamp
     }
 }
 
@@ -487,10 +489,11 @@ impl<T: Shareable + ?Sized> Message<T> {
         self.held.deliveries.into()
     }
 
-    /// How long ago it was sent, or `None` if its sender reads another clock (in another time namespace).
+    /// How long ago it was sent; time in which the machine was suspended counts. `None` if that cannot be known: its sender
+    /// is in another time namespace, or the processor's counter began anew when the machine was suspended.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        self.held.age(&self.reader)
+        self.reader.age(self.lane(), self.held.stamp)
     }
 
     /// The bytes its sender sent along.

@@ -12,7 +12,7 @@ use crate::object::{Directory, Found, Header, Name, ToName};
 use crate::owner::{self, OwnerId};
 use crate::prim::{self, Ordering};
 use crate::segment::{Schema, Shareable};
-use crate::sys::{self, Access};
+use crate::sys::{self, Access, Moment};
 use std::mem::offset_of;
 use std::time::Duration;
 
@@ -273,7 +273,10 @@ impl Observer {
                 self.found.read(of.buffer_header(lane, place.buffer), &mut label.bytes)?;
             }
         }
-        let clock = self.word(of.lane(lane) + offset_of!(LaneHeader, clock) as u64)?;
+        let header = self.words(of.lane(lane), size_of::<LaneHeader>() as u64)?;
+        let field = |offset: usize| header.at(of.lane(lane) + offset as u64);
+        let since = Moment { ticks: field(offset_of!(LaneHeader, ticks)), nanos: field(offset_of!(LaneHeader, nanos)) };
+        let is_comparable = field(offset_of!(LaneHeader, clock)) == sys::clock_id();
         // ORDERING: pairs with the fences in `Entry::publish` and `Pool::refill`: if anything that was copied is of a later
         // message, the word is seen changed.
         prim::fence(Ordering::SeqCst);
@@ -289,7 +292,7 @@ impl Observer {
             sequence,
             size: place.len,
             tail,
-            age: (clock == sys::clock_id()).then(|| Duration::from_nanos(sys::now().saturating_sub(stamp))),
+            age: is_comparable.then(|| sys::age(stamp, since)).flatten(),
             schema_id: label.at(0),
             metadata: metadata.unwrap_or_default().to_vec(),
             bytes,

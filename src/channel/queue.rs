@@ -109,6 +109,7 @@ pub(super) fn offer(word: &AtomicU64, sequence: u64) {
 }
 
 /// Makes the word at least `value`.
+#[inline]
 pub(super) fn raise(word: &AtomicU64, value: u64) {
     let mut seen = word.load(Ordering::Relaxed);
     while seen < value {

@@ -17,13 +17,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often something is tried again that a sender overwrites all the time.
 const TRIES: usize = 64;
 
-/// How long calls that do not wait take it for granted that nobody has died: to look costs more than all else they do.
-const TRUST: Duration = Duration::from_millis(10);
+/// How long calls that do not wait take it for granted that nobody has died, in ticks of `sys::stamp`: 5 to 34 ms. To look
+/// costs more than all else they do.
+const TRUST: u64 = 1 << 25;
 
 /// A place among the receivers. The messages that it holds share it.
 #[derive(Debug)]
@@ -50,23 +51,27 @@ impl Reader {
         if serves { None } else { self.memory.ending(geometry.lanes_of(self.index), proved) }
     }
 
+    #[inline]
     pub(super) fn memory(&self) -> &Memory {
         &self.memory
     }
 
     /// Says how long a message took: of the first ones, and then of each 16th, as to ask the time takes some.
+    #[inline]
     fn note_latency<T: Shareable + ?Sized>(&self, held: &Held<T>) {
         if held.sequence() < 16 || held.sequence().is_multiple_of(16) {
-            let age = held.age(self).map_or(0, |age| age.as_nanos() as u64);
+            let age = self.age(held.lane(), held.stamp()).map_or(0, |age| age.as_nanos() as u64);
             self.memory.latency(self.index).store(age, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn is_same_clock(&self, lane: usize) -> bool {
-        self.memory.lane(lane).clock.load(Ordering::Relaxed) == self.clock
+    /// How long ago a message of a lane was sent.
+    pub(super) fn age(&self, lane: usize, stamp: u64) -> Option<Duration> {
+        sys::age(stamp, self.memory.lane(lane).since(self.clock)?)
     }
 
     /// Takes a claim that is not in use, with `reserved` also the last one.
+    #[inline]
     pub(super) fn take_claim(&self, reserved: bool) -> Result<u8, RecvError> {
         let limit = self.memory.geometry().claims - u64::from(!reserved);
         let mut used = self.claims.load(Ordering::Relaxed);
@@ -94,6 +99,7 @@ impl Reader {
     }
 
     /// Claims the buffer of a message that was found in `entry`; false if it has left it meanwhile.
+    #[inline]
     pub(super) fn claim(&self, claim: u8, entry: &Entry, sequence: u64, lane: usize, buffer: u16) -> bool {
         lane::claim(self.memory.claim(self.index, claim.into()), entry, sequence, lane, buffer)
     }
@@ -102,6 +108,7 @@ impl Reader {
     ///
     /// In this order, because a death may come in between: what was done is known, then its buffer can be used again. In a
     /// queue it is said first who did it: its ticket asks for that as soon as it is done.
+    #[inline]
     pub(super) fn let_go(&self, lane: usize, sequence: u64, done: Done, claim: Option<u8>) {
         let memory = &self.memory;
         // In a forked child everything is its parent's.
@@ -188,12 +195,14 @@ struct Progress {
 }
 
 impl Progress {
+    #[inline]
     fn advance(&mut self, reader: &Reader, cursor: u64) {
         self.cursor = cursor;
         reader.memory.cursor(reader.index, self.lane).store(cursor, Ordering::Relaxed);
     }
 
     /// Leaves out all messages before `next`.
+    #[inline]
     fn pass_over(&mut self, reader: &Reader, next: u64) {
         if next <= self.cursor {
             return;
@@ -224,6 +233,7 @@ impl Progress {
     }
 
     /// Whether the next message is a request that a predecessor has dealt with, though not with one before it.
+    #[inline]
     fn is_dealt_with(&self, reader: &Reader) -> bool {
         let (memory, sequence) = (&reader.memory, self.cursor);
         sequence <= self.joined
@@ -245,7 +255,7 @@ impl Progress {
             match entry.look(sequence) {
                 Seen::There if self.is_dealt_with(reader) => self.pass_over(reader, sequence + 1),
                 Seen::There => {
-                    if let Some(held) = self.take(reader, sequence, false, small)? {
+                    if let Some(held) = self.take(reader, entry, sequence, false, small)? {
                         return Ok(Some(held));
                     }
                 }
@@ -260,19 +270,20 @@ impl Progress {
         Ok(None)
     }
 
-    /// Receives message `sequence`, which was seen in its entry, and passes over those before it; `None` if it was
+    /// Receives message `sequence`, which was seen in `entry`, and passes over those before it; `None` if it was
     /// overwritten meanwhile. If it cannot be held, nothing is passed over.
     #[inline(always)]
     fn take<T: Shareable + ?Sized>(
         &mut self,
         reader: &Reader,
+        entry: &Entry,
         sequence: u64,
         reserved: bool,
         small: &mut Small,
     ) -> Result<Option<Held<T>>, RecvError> {
-        let Some(content) = reader.memory.entry(self.lane, sequence).content(sequence) else { return Ok(None) };
+        let Some(content) = entry.content(sequence) else { return Ok(None) };
         let found = Found { lane: self.lane, sequence, content, missed: self.missed, deliveries: None };
-        match Held::take(reader, &found, reserved, small) {
+        match Held::take(reader, entry, &found, reserved, small) {
             Err(error @ RecvError::Corrupt { .. }) => {
                 self.pass_over(reader, sequence + 1);
                 Err(error)
@@ -342,7 +353,7 @@ impl Progress {
             let deliveries = Some(deliveries);
             Found { lane, sequence, content, missed: 0, deliveries }
         });
-        let held = found.map_or(Ok(None), |found| Held::take(reader, &found, false, small));
+        let held = found.map_or(Ok(None), |found| Held::take(reader, entry, &found, false, small));
         let corrupt = || RecvError::Corrupt { channel: memory.attachment().name(), lane, sequence };
         let held = held.and_then(|held| held.ok_or_else(corrupt));
         if held.is_err() {
@@ -375,8 +386,8 @@ pub struct Receiver<T: Shareable + ?Sized = [u8]> {
     lanes: Vec<Progress>,
     /// The lane whose turn it is.
     turn: usize,
-    /// When it was last looked who has died, by calls that do not wait.
-    probed: Instant,
+    /// A stamp of when it was last looked who has died, by calls that do not wait.
+    probed: u64,
     /// Where a small message lies until it has become a guard.
     small: Small,
     message: PhantomData<fn() -> Box<T>>,
@@ -421,7 +432,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
             reader: Arc::new(reader),
             lanes,
             turn: 0,
-            probed: Instant::now(),
+            probed: sys::stamp(),
             small: Small::EMPTY,
             message: PhantomData,
         }
@@ -478,12 +489,17 @@ impl<T: Shareable + ?Sized> Receiver<T> {
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<Option<Message<T>>, RecvError> {
         self.memory().attachment().check()?;
-        if let Some(held) = self.poll(false)? {
+        if self.glance(true)
+            && let Some(held) = self.poll(false)?
+        {
             return Ok(Some(self.guard(held)));
         }
-        let probe = self.probed.elapsed() >= TRUST;
+        let now = sys::stamp();
+        let probe = now.wrapping_sub(self.probed) >= TRUST;
         if probe {
-            self.probed = Instant::now();
+            self.probed = now;
+        } else if self.reader.ending(false).is_none() {
+            return Ok(None);
         }
         let held = self.look(probe, &mut |this, probe| this.poll(probe).transpose()).transpose()?;
         Ok(held.map(|held| self.guard(held)))
@@ -527,7 +543,8 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         }
         for _ in 0..TRIES {
             let Some((newest, sequence)) = self.newest() else { break };
-            if let Some(held) = self.lanes[newest].take(&self.reader, sequence, true, &mut self.small)? {
+            let entry = self.reader.memory.entry(newest, sequence);
+            if let Some(held) = self.lanes[newest].take(&self.reader, entry, sequence, true, &mut self.small)? {
                 for progress in self.lanes.iter_mut().filter(|progress| progress.lane != newest) {
                     progress.pass_over(&self.reader, self.reader.memory.last(progress.lane) + 1);
                 }
@@ -545,7 +562,10 @@ impl<T: Shareable + ?Sized> Receiver<T> {
             let is_new = last >= self.lanes[lane].cursor;
             is_new.then(|| Some((lane, last, memory.entry(lane, last).find(last)?.stamp))).flatten()
         };
-        memory.lanes().filter_map(last).max_by_key(|(.., stamp)| *stamp).map(|(lane, last, _)| (lane, last))
+        // A stamp says nothing in another lane, whose sender may read another clock.
+        let age = |lane, stamp| self.reader.age(lane, stamp).unwrap_or(Duration::MAX);
+        let last = memory.lanes().filter_map(last).min_by_key(|(lane, _, stamp)| age(*lane, *stamp));
+        last.map(|(lane, last, _)| (lane, last))
     }
 
     /// Waits until there is something to receive, at most for `timeout` (for ever if `None`), and receives nothing.
@@ -602,18 +622,19 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         self.memory().receiver_infos()
     }
 
+    #[inline]
     fn receive(&mut self, timeout: Option<Duration>) -> Result<Message<T>, RecvError> {
         self.memory().attachment().check()?;
         // What is there needs no clock.
-        let mut spun = false;
-        loop {
-            if let Some(held) = self.poll(false)? {
-                return Ok(self.guard(held));
-            }
-            if spun || !self.spin(timeout) {
-                break;
-            }
-            spun = true;
+        if self.glance(true)
+            && let Some(held) = self.poll(false)?
+        {
+            return Ok(self.guard(held));
+        }
+        if self.spin(timeout)
+            && let Some(held) = self.poll(false)?
+        {
+            return Ok(self.guard(held));
         }
         let held = self.sleep_until(timeout, |this, probe| this.poll(probe).transpose())?;
         Ok(self.guard(held))
@@ -621,7 +642,7 @@ impl<T: Shareable + ?Sized> Receiver<T> {
 
     /// Spins until it is worth while to look for a message; false if that took too long.
     fn spin(&self, timeout: Option<Duration>) -> bool {
-        timeout != Some(Duration::ZERO) && sync::spin(|| self.glance().then_some(())).is_some()
+        timeout != Some(Duration::ZERO) && sync::spin(|| self.glance(false).then_some(())).is_some()
     }
 
     /// Sleeps until `look` finds something or nobody sends any more.
@@ -644,14 +665,18 @@ impl<T: Shareable + ?Sized> Receiver<T> {
         })
     }
 
-    /// Whether it is worth while to look for a message. It reads no more than it must: what a receiver has read, the sender
-    /// has to get back before it can write there.
-    fn glance(&self) -> bool {
+    /// Whether it is worth while to look for a message; with `emptied` also if an entry is empty, which a sender leaves that
+    /// dies while it overwrites a message. It reads no more than it must: what a receiver has read, the sender has to get
+    /// back before it can write there.
+    fn glance(&self, emptied: bool) -> bool {
         let memory = self.memory();
         if memory.geometry().policy == Policy::Queue {
             return self.reader.has_message(false);
         }
-        self.lanes.iter().any(|progress| memory.entry(progress.lane, progress.cursor).sequence() >= progress.cursor)
+        self.lanes.iter().any(|progress| {
+            let word = memory.entry(progress.lane, progress.cursor).glance();
+            word >= progress.cursor || emptied && word == 0
+        })
     }
 
     /// What `look` finds, or that nothing can come any more; with `probe` it is looked who has died, too.

@@ -11,6 +11,7 @@ use super::wait::Event;
 use crate::error::{Error, Who};
 use crate::owner::OwnerId;
 use crate::prim::{self, AtomicU64, Ordering};
+use smallvec::SmallVec;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -75,6 +76,9 @@ pub(super) struct Start {
     /// The last message that was sent before it came: what it does not see up to here, it has not missed.
     pub(super) joined: u64,
 }
+
+/// Who receives, each with its place.
+pub(super) type Receivers = SmallVec<[(usize, OwnerId); 4]>;
 
 /// How a channel has come to have no sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,6 +213,7 @@ impl Memory {
     }
 
     /// The last message that is to be seen in a lane.
+    #[inline]
     pub(super) fn last(&self, lane: usize) -> u64 {
         let head = self.head(lane);
         // Its sender may have died between the message and `head`.
@@ -216,6 +221,7 @@ impl Memory {
     }
 
     /// The first message that a window can still hold.
+    #[inline]
     pub(super) fn oldest(&self, last: u64) -> u64 {
         self.geometry().oldest(last)
     }
@@ -250,7 +256,7 @@ impl Memory {
         self.latency(index).store(0, Ordering::Relaxed);
         let lanes = self.geometry().lanes_of(index);
         let cursors: Vec<u64> = lanes.clone().map(|lane| self.set_start(index, lane)).collect();
-        // ORDERING: Release pairs with the Acquire in `is_let_go`: who waits for this receiver sees where it starts.
+        // ORDERING: Release pairs with the Acquire in `receives`: who waits for this receiver sees where it starts.
         self.receiver(index).store(self.me().word() | RECEIVES, Ordering::Release);
         // ORDERING: pairs with the fence in `has_room`: a message that is not seen below was sent by somebody who sees this
         // receiver before it overwrites that message.
@@ -362,12 +368,23 @@ impl Memory {
         places.filter(|index| !self.receives(*index).is_nobody()).count()
     }
 
-    /// Who receives from a lane in each place, dead or alive; `NOBODY` where nobody does.
-    pub(super) fn who_receives(&self, lane: usize) -> impl Iterator<Item = OwnerId> + '_ {
-        let readers = self.geometry().readers(lane);
-        self.receivers().map(move |index| if readers.contains(&index) { self.receives(index) } else { OwnerId::NOBODY })
+    /// Who receives from a lane, dead or alive, and in which place.
+    pub(super) fn who_receives(&self, lane: usize) -> Receivers {
+        let places = self.geometry().readers(lane);
+        let mut found = Receivers::new();
+        for index in places.clone() {
+            let owner = self.receives(index);
+            if !owner.is_nobody() {
+                if found.len() == found.inline_size() {
+                    found.reserve(places.end - index);
+                }
+                found.push((index, owner));
+            }
+        }
+        found
     }
 
+    #[inline]
     fn receives(&self, index: usize) -> OwnerId {
         // ORDERING: Acquire pairs with the Release in `attach_receiver`.
         let word = self.receiver(index).load(Ordering::Acquire);
@@ -375,26 +392,40 @@ impl Memory {
     }
 
     /// Who is in place `index`.
+    #[inline]
     pub(super) fn owner_of(&self, index: usize) -> OwnerId {
         // ORDERING: Acquire pairs with the Release in `leave`.
         OwnerId::in_word(self.receiver(index).load(Ordering::Acquire))
     }
 
-    /// Whether everybody who waits for a message has let go of it, and somebody has processed it, or does not want it and
-    /// still receives.
-    pub(super) fn is_let_go(&self, lane: usize, sequence: u64) -> bool {
-        let mut released = false;
-        for index in self.geometry().readers(lane).filter(|index| !self.receives(*index).is_nobody()) {
-            let (last, done) = self.outcome_of(index, lane, sequence);
-            if last < sequence {
-                return false;
-            }
-            released |= last == sequence && matches!(done, Done::Skipped | Done::Processed);
+    /// The last message, of those from `first` on and before `end`, up to which nobody waits for any, and each was processed by
+    /// somebody, or is not wanted by somebody who still receives.
+    pub(super) fn last_let_go(&self, lane: usize, first: u64, mut end: u64) -> u64 {
+        let waiting = self.who_receives(lane);
+        // Receiver by receiver: what one has said of several messages lies together.
+        for (index, _) in &waiting {
+            let waits = |sequence: &u64| self.outcome_of(*index, lane, *sequence).0 < *sequence;
+            end = (first..end).find(waits).unwrap_or(end);
         }
-        released || self.last_processed(lane, sequence) >= sequence
+        let is_kept = |sequence: &u64| {
+            let released = |(index, owner): &(usize, OwnerId)| match self.outcome_of(*index, lane, *sequence) {
+                (last, Done::Processed) => last == *sequence,
+                // Whoever closes passes over what it leaves, after it has said that it receives no more.
+                (last, Done::Skipped) => last == *sequence && self.receives(*index) == *owner,
+                _ => false,
+            };
+            !waiting.iter().any(released) && self.last_processed(lane, *sequence) < *sequence
+        };
+        (first..end).find(is_kept).unwrap_or(end) - 1
+    }
+
+    /// Whether the next message may overwrite this one, as far as receivers go.
+    pub(super) fn is_let_go(&self, lane: usize, sequence: u64) -> bool {
+        self.last_let_go(lane, sequence, sequence + 1) == sequence
     }
 
     /// The last message at a place of a window that a receiver has let go of, and what it did with it.
+    #[inline]
     pub(super) fn outcome_of(&self, index: usize, lane: usize, sequence: u64) -> (u64, Done) {
         // ORDERING: Acquire pairs with the Release in `raise`, and with that of `attach_receiver`.
         let word = self.outcome(index, lane, sequence).load(Ordering::Acquire);
@@ -403,6 +434,7 @@ impl Memory {
     }
 
     /// Says what receiver `index` did with a message.
+    #[inline]
     pub(super) fn set_outcome(&self, index: usize, lane: usize, sequence: u64, done: Done) {
         raise(self.outcome(index, lane, sequence), outcome_of(sequence, done));
     }

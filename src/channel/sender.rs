@@ -161,6 +161,7 @@ impl<T: Shareable + ?Sized> Sender<T> {
     ///
     /// [`SendError::TooLarge`], [`SendError::LoansInUse`] if as many messages are being filled as can be, and
     /// [`SendError::Unusable`].
+    #[inline]
     pub fn loan(&self, tail: T::Tail) -> Result<Loan<T>, SendError> {
         Loan::take(&self.writer, tail, false)
     }
@@ -344,9 +345,10 @@ impl<T: Shareable + ?Sized> Loan<T> {
         self.deliver(Some(Duration::ZERO))
     }
 
+    #[inline(always)]
     fn deliver(mut self, timeout: Option<Duration>) -> Result<Ticket, Unsent<T>> {
         let sent = self.writer().wait_for_room(timeout).map(|mut state| {
-            let sequence = self.commit(&mut state, sys::now());
+            let sequence = self.commit(&mut state, sys::stamp());
             let sent = self.writer().announce(sequence);
             // While the message is on its way.
             self.writer().look_ahead(&mut state);
@@ -372,7 +374,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
             let (mut sent, mut sequence) = (0, 0);
             let of_the_same = |loan: &&Self| Arc::ptr_eq(loan.writer(), &writer);
             // One for all: they are sent together, and to ask the time takes as long as to send one.
-            let stamp = sys::now();
+            let stamp = sys::stamp();
             for loan in loans.iter().take_while(of_the_same) {
                 if sent > 0 && !writer.has_room(&mut state) {
                     break;
@@ -389,6 +391,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
     }
 
     /// Sends it in the lane it was borrowed from, where there is room.
+    #[inline(always)]
     fn commit(&self, state: &mut State, stamp: u64) -> u64 {
         let (content, small) = self.content(stamp);
         self.writer().commit(state, content, small)
@@ -397,6 +400,7 @@ impl<T: Shareable + ?Sized> Loan<T> {
 
 impl Writer {
     /// Waits until the next message can be sent; nobody else of this process sends in the lane until `State` is dropped.
+    #[inline]
     fn wait_for_room(&self, timeout: Option<Duration>) -> Result<MutexGuard<'_, State>, SendError> {
         self.memory().attachment().check()?;
         let room = || {

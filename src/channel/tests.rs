@@ -1,10 +1,11 @@
 //! One call after the other of what several processes do at the same time; the models try all schedules of it.
 
 use super::lane::{self, Content, Place, Seen};
-use super::memory::{Entry, SMALL};
+use super::memory::{Entry, LaneHeader, SMALL};
 use super::queue::{Task, is_done, let_go, offer, take};
 use crate::owner::OwnerId;
 use crate::prim::{AtomicU64, Ordering};
+use crate::sys::Moment;
 
 /// The most deliveries that are counted.
 const MOST: u64 = (1 << 14) - 1;
@@ -75,4 +76,29 @@ fn who_claims_a_buffer_too_late_has_no_claim() {
     entry.publish(2, content(2), &[]);
     assert!(!lane::claim(&claim, &entry, 1, 2, 7));
     assert_eq!(claim.load(Ordering::Relaxed), 0, "its buffer is free");
+}
+
+#[test]
+fn a_lane_keeps_the_moment_before_its_oldest_stamp() {
+    let word = || AtomicU64::new(0);
+    let header = LaneHeader {
+        head: word(),
+        clock: word(),
+        ticks: word(),
+        nanos: word(),
+        reserved: std::array::from_fn(|_| word()),
+    };
+    let moment = |ticks, nanos| Moment { ticks, nanos };
+    let (first, counted) = (u64::MAX, u64::MAX - 1);
+    assert_eq!(header.since(first), None, "nobody has come whose clock has that number");
+    header.keep_time(first, moment(10, 1));
+    header.keep_time(first, moment(20, 2));
+    assert_eq!(header.since(first), Some(moment(10, 1)), "a successor keeps it");
+    assert_eq!(header.since(counted), None, "who reads another clock cannot compare it");
+    header.keep_time(first, moment(5, 3));
+    assert_eq!(header.since(first), Some(moment(5, 3)), "the counter has begun anew");
+    header.keep_time(first, moment(0, 4));
+    assert_eq!(header.since(first), Some(moment(0, 4)), "stamps are nanoseconds now");
+    header.keep_time(counted, moment(30, 5));
+    assert_eq!((header.since(first), header.since(counted)), (None, Some(moment(30, 5))));
 }

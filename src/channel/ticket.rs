@@ -62,7 +62,7 @@ impl Ticket {
     /// died.
     #[must_use]
     pub fn renewed(&self) -> Self {
-        let receivers = self.writer.memory().who_receives(self.writer.lane()).collect();
+        let receivers = self.writer.memory().who_receives(self.writer.lane());
         Self { writer: Arc::clone(&self.writer), sent: Sent { sequence: self.sent.sequence, receivers } }
     }
 
@@ -79,8 +79,7 @@ impl Ticket {
             self.wait_processed(timeout)?;
             return Ok(vec![self.processor()]);
         }
-        let mut waiting: Vec<(usize, OwnerId)> =
-            self.sent.receivers.iter().copied().enumerate().filter(|(_, owner)| !owner.is_nobody()).collect();
+        let mut waiting = self.sent.receivers.clone();
         let mut handled = Vec::new();
         let look = |probe: bool| {
             waiting.retain(|(index, owner)| match self.outcome(*index, *owner, probe) {

@@ -4,11 +4,10 @@ use super::Policy;
 use super::lane::{Content, Pool};
 use super::memory::Memory;
 use super::queue;
+use super::roster::Receivers;
 use crate::error::Error;
-use crate::owner::OwnerId;
 use crate::prim::{self, Ordering};
 use crate::sys;
-use smallvec::SmallVec;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A lane that this process sends in. Its loans and tickets share it.
@@ -33,8 +32,7 @@ pub(super) struct State {
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
     pub(super) sequence: u64,
-    /// By place; `NOBODY` where nobody received.
-    pub(super) receivers: SmallVec<[OwnerId; 4]>,
+    pub(super) receivers: Receivers,
 }
 
 impl Writer {
@@ -44,7 +42,7 @@ impl Writer {
         writer.memory.allow_lane(lane)?;
         let state = writer.take_stock();
         let header = writer.memory.lane(lane);
-        header.clock.store(sys::clock_id(), Ordering::Relaxed);
+        header.keep_time(sys::clock_id(), sys::moment());
         // ORDERING: Release pairs with the Acquire in `Memory::head`.
         header.head.store(state.next - 1, Ordering::Release);
         writer.state = Mutex::new(state);
@@ -71,14 +69,17 @@ impl Writer {
         }
     }
 
+    #[inline]
     pub(super) fn memory(&self) -> &Memory {
         &self.memory
     }
 
+    #[inline]
     pub(super) fn lane(&self) -> usize {
         self.lane
     }
 
+    #[inline]
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // A panic of another thread leaves nothing half-done here: nothing in here panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -100,6 +101,7 @@ impl Writer {
     }
 
     /// Whether the next message can be sent without overwriting what somebody still waits for.
+    #[inline]
     pub(super) fn has_room(&self, state: &mut State) -> bool {
         let Some(overwritten) = state.next.checked_sub(self.memory.geometry().slots).filter(|number| *number > 0)
         else {
@@ -114,9 +116,7 @@ impl Writer {
                     // ORDERING: pairs with the fence in `attach_receiver`: a receiver that is not seen now sees all that was
                     // sent so far, by predecessors too, as sent before it came.
                     prim::fence(Ordering::SeqCst);
-                    while state.let_go + 1 < state.next && self.memory.is_let_go(self.lane, state.let_go + 1) {
-                        state.let_go += 1;
-                    }
+                    state.let_go = self.memory.last_let_go(self.lane, state.let_go + 1, state.next);
                 }
                 state.let_go >= overwritten
             }
@@ -124,6 +124,7 @@ impl Writer {
     }
 
     /// Looks for room for the next message already, where that takes looking at other messages too: what is found is kept.
+    #[inline]
     pub(super) fn look_ahead(&self, state: &mut State) {
         if self.memory.geometry().policy != Policy::Queue {
             self.has_room(state);
@@ -131,6 +132,7 @@ impl Writer {
     }
 
     /// Sends a message; there is room. Whoever sleeps is woken later, by [`announce`](Self::announce).
+    #[inline]
     pub(super) fn commit(&self, state: &mut State, content: Content, small: &[u64]) -> u64 {
         let (memory, lane, sequence) = (&self.memory, self.lane, state.next);
         if memory.geometry().policy == Policy::Queue {
@@ -146,9 +148,10 @@ impl Writer {
     }
 
     /// Wakes who waits for messages, and finds out who is to receive what was sent last.
+    #[inline]
     pub(super) fn announce(&self, sequence: u64) -> Sent {
         self.memory.messages().notify();
-        Sent { sequence, receivers: self.memory.who_receives(self.lane).collect() }
+        Sent { sequence, receivers: self.memory.who_receives(self.lane) }
     }
 
     /// The message that the next one would overwrite.

@@ -7,7 +7,7 @@
 //! is full. A directory is there as soon as it is named.
 #![allow(unsafe_code)]
 
-use super::{Access, FileSystem, Kind, Meta, Process, Sharing};
+use super::{Access, FileSystem, Kind, Meta, Moment, Process, Sharing};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -480,9 +480,17 @@ pub(crate) fn random() -> io::Result<u128> {
     Ok(half() << 64 | half())
 }
 
-pub(crate) fn now() -> u64 {
+pub(crate) fn stamp() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+pub(crate) fn moment() -> Moment {
+    Moment { ticks: 0, nanos: 0 }
+}
+
+pub(crate) fn age(stamp: u64, _: Moment) -> Option<Duration> {
+    Some(Duration::from_nanos(self::stamp().saturating_sub(stamp)))
 }
 
 pub(crate) fn clock_id() -> u64 {

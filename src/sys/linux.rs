@@ -1,9 +1,11 @@
 //! Linux: unnamed tmpfs files, open-file-description locks, shared futexes.
 #![allow(unsafe_code)]
 
+mod clock;
 mod openings;
 
 use super::{Access, FileSystem, Kind, Meta, Process, Sharing};
+pub(crate) use clock::{age, clock_id, moment, stamp};
 use openings::Openings;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
@@ -503,7 +505,7 @@ pub(crate) fn wait_any(words: &[(*const u32, u32)], _: impl Fn() -> bool, limit:
             waiter
         })
         .collect();
-    let end = now().saturating_add(limit.as_nanos() as u64);
+    let end = clock::time(libc::CLOCK_MONOTONIC).saturating_add(limit.as_nanos() as u64);
     let time = libc::timespec {
         tv_sec: libc::time_t::try_from(end / 1_000_000_000).unwrap_or(libc::time_t::MAX),
         tv_nsec: (end % 1_000_000_000) as libc::c_long,
@@ -543,20 +545,6 @@ pub(crate) fn random() -> io::Result<u128> {
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     // Up to 256 bytes come whole or not at all.
     if got == 16 { Ok(u128::from_ne_bytes(bytes)) } else { Err(io::Error::last_os_error()) }
-}
-
-/// The monotonic clock, in nanoseconds.
-pub(crate) fn now() -> u64 {
-    // SAFETY: all-zero bytes are a valid `timespec`, a plain C struct.
-    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
-    // SAFETY: `time` is valid for writes for the duration of the call, which cannot fail for this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// Names the time namespace whose clock `now` reads.
-pub(crate) fn clock_id() -> u64 {
-    fs::metadata("/proc/self/ns/time").map_or(0, |meta| meta.ino())
 }
 
 /// Who this process is.

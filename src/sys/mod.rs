@@ -27,7 +27,8 @@
 //! offset name an event, and the same two functions wait for and set it; death is then seen by waiting on the
 //! owner's process handle too. Nothing above relies on a wake-up being delivered.
 //!
-//! **Time.** `now` is the monotonic clock in nanoseconds, `clock_id` tells clocks with different zeroes apart.
+//! **Time.** `stamp` is the time in ticks of a clock that all processes of the machine read alike; `age` is how long ago a
+//! stamp was taken, for who knows a [`Moment`] that lies before it. `clock_id` tells apart who cannot compare moments.
 //!
 //! **Identity.** `process` says who this process is, `is_stopped` whether one is stopped (for people, as proof of
 //! nothing), `user` which user it acts for, `random` gives 128 bits that nobody can predict.
@@ -92,6 +93,13 @@ pub(crate) struct FileSystem {
     pub(crate) in_memory: bool,
     /// Whether not one more file can be made, however much memory is free.
     pub(crate) out_of_files: bool,
+}
+
+/// A look at the clock of the stamps and at one in nanoseconds. With 0 ticks, stamps are nanoseconds themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub(crate) ticks: u64,
+    pub(crate) nanos: u64,
 }
 
 /// Who a process is: for people, never as proof of life.

@@ -1,6 +1,6 @@
 //! A system memlane has not been brought to: everything is here, and everything fails.
 
-use super::{Access, FileSystem, Meta, Process, Sharing};
+use super::{Access, FileSystem, Meta, Moment, Process, Sharing};
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
@@ -178,8 +178,16 @@ pub(crate) fn random() -> io::Result<u128> {
     unsupported()
 }
 
-pub(crate) fn now() -> u64 {
+pub(crate) fn stamp() -> u64 {
     0
+}
+
+pub(crate) fn moment() -> Moment {
+    Moment { ticks: 0, nanos: 0 }
+}
+
+pub(crate) fn age(_: u64, _: Moment) -> Option<Duration> {
+    None
 }
 
 pub(crate) fn clock_id() -> u64 {

@@ -241,7 +241,7 @@ macro_rules! modelled {
         #[repr(transparent)]
         pub(crate) struct $name($int);
 
-        #[allow(dead_code, reason = "one of the two widths is only ever found in shared memory")]
+        #[allow(dead_code, reason = "not all of it is used of both widths")]
         impl $name {
             pub(crate) const fn new(value: $int) -> Self {
                 assert!(value == 0, "every word starts as 0");
@@ -263,6 +263,12 @@ macro_rules! modelled {
             pub(crate) fn store(&self, value: $int, order: Ordering) {
                 word(self.address()).store(u64::from(value), order);
                 step();
+            }
+
+            pub(crate) fn swap(&self, value: $int, order: Ordering) -> $int {
+                let old = word(self.address()).swap(u64::from(value), order);
+                step();
+                old as $int
             }
 
             pub(crate) fn compare_exchange(

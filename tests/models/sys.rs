@@ -65,8 +65,21 @@ pub(crate) fn mortal<T>(steps: u64, life: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// No time passes.
-pub(crate) fn now() -> u64 {
+pub(crate) fn stamp() -> u64 {
     0
+}
+
+pub(crate) fn moment() -> Moment {
+    Moment { ticks: 0, nanos: 0 }
+}
+
+pub(crate) fn age(_: u64, _: Moment) -> Option<std::time::Duration> {
+    None
+}
+
+pub(crate) struct Moment {
+    pub(crate) ticks: u64,
+    pub(crate) nanos: u64,
 }
 
 pub(crate) fn clock_id() -> u64 {

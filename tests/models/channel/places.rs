@@ -5,7 +5,7 @@ use super::entries::content_of;
 use super::lane::Seen;
 use super::memory::Memory;
 use super::queue::raise;
-use super::roster::{Done, Start};
+use super::roster::{Done, Receivers, Start};
 use super::writer::{Sent, Writer};
 use super::{Channel, ChannelOptions, LARGE, Policy, lane, memory_of, name_of};
 use crate::error::Error;
@@ -13,7 +13,6 @@ use crate::object::Name;
 use crate::owner::OwnerId;
 use crate::{explore, explore_deaths, join, prim, sys};
 use loom::thread;
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 const LANE: usize = 0;
@@ -42,7 +41,7 @@ fn send(writer: &Writer, announces: bool) -> Option<Sent> {
         return None;
     }
     let sequence = writer.commit(&mut state, content_of(1, None), &[1]);
-    let receivers = if announces { writer.announce(sequence).receivers } else { SmallVec::new() };
+    let receivers = if announces { writer.announce(sequence).receivers } else { Receivers::new() };
     Some(Sent { sequence, receivers })
 }
 
@@ -71,7 +70,7 @@ fn check(newcomer: &Newcomer, sent: &[Sent]) {
     assert!(sent.len() as u64 <= newcomer.joined + 1, "all after the first wait for it");
     for Sent { sequence, receivers } in sent.iter().filter(|sent| !sent.receivers.is_empty()) {
         if *sequence > newcomer.joined {
-            assert_eq!(receivers[newcomer.index], newcomer.owner, "its sender knows who waits for {sequence}");
+            assert!(receivers.contains(&(newcomer.index, newcomer.owner)), "its sender knows who waits for {sequence}");
         }
     }
 }
@@ -86,8 +85,8 @@ fn what_is_sent_after_a_receiver_came_waits_for_it() {
         let newcomer = thread::spawn(move || come(&memory_of(&name)));
         let mut sent = Vec::new();
         while let Some(next) = send(&writer, true).filter(|_| sent.len() < 3) {
-            let mut waits = next.receivers.iter().filter(|owner| !owner.is_nobody());
-            assert!(waits.all(|owner| !old.attachment().is_dead(*owner)), "a newcomer is not taken for dead");
+            let mut waits = next.receivers.iter();
+            assert!(waits.all(|(_, owner)| !old.attachment().is_dead(*owner)), "a newcomer is not taken for dead");
             process(&old, index, next.sequence);
             sent.push(next);
         }
@@ -138,8 +137,27 @@ fn who_closes_passes_over_all_that_waits_for_it() {
             .collect();
         let last = join([closing])[0];
         for Sent { sequence, receivers } in sent {
-            assert!(receivers[index] != owner || sequence <= last, "{sequence} waits for nobody");
+            assert!(!receivers.contains(&(index, owner)) || sequence <= last, "{sequence} waits for nobody");
         }
+    });
+}
+
+/// A receiver closes while it is looked for room: what nobody has processed stays.
+#[test]
+fn what_is_passed_over_as_a_receiver_closes_is_kept() {
+    explore("1 fills the window and looks for room, 1 closes", (Some(4), None), || {
+        let name = name_of(&ChannelOptions::new().receivers(1));
+        let (writer, receiver) = (writer(&name), memory_of(&name));
+        let (index, _) = receive_in(&receiver).expect("there is a place");
+        let slots = receiver.geometry().slots;
+        (0..slots).for_each(|_| drop(send(&writer, false).expect("there is room")));
+        let closing = thread::spawn(move || {
+            receiver.close_receiver(index);
+            (1..=slots).for_each(|sequence| receiver.set_outcome(index, LANE, sequence, Done::Skipped));
+            receiver.leave_receiver(index);
+        });
+        assert!(send(&writer, false).is_none(), "what nobody has processed is overwritten");
+        join([closing]);
     });
 }
 
