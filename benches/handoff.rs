@@ -116,7 +116,7 @@ impl Shared {
                 Some(handoff) => Handoff::receive(handoff, think),
                 None if order.what == EVENT => Events::answer(&self.events, think),
                 None if order.what == SLEEPING => self.words.answer_sleeping(think),
-                None => self.words.answer_spinning(|| ()),
+                None => self.words.answer_spinning(),
             }
         }
     }
@@ -130,10 +130,7 @@ const EVENT: usize = 12;
 fn main() {
     if let Some(name) = told() {
         let shared = Shared::open(&name);
-        return serve(|order, think| {
-            shared.answer(order, think);
-            Duration::ZERO
-        });
+        return serve(|order, think| shared.answer(order, think));
     }
     let name = Name::unique("bench-handoff").expect("a unique name");
     let shared = &Shared::create(&name);
@@ -149,7 +146,7 @@ fn main() {
                 }
             }
         };
-        peer.borrow_mut().run(Order { what, len: 0, rounds, thought }, side).time
+        peer.borrow_mut().run(Order { what, rounds, thought }, side)
     };
     let contender =
         |label, what, block, thought| Contender::new(label, block, move |rounds| run(what, rounds, thought));

@@ -26,20 +26,9 @@ pub fn part(name: &Name, label: &str) -> Name {
 #[derive(Clone, Copy)]
 pub struct Order {
     pub what: usize,
-    pub len: usize,
     pub rounds: u64,
     /// How long each side thinks in each round.
     pub thought: Duration,
-}
-
-/// What became of an order.
-pub struct Done {
-    /// Without that which both sides thought.
-    pub time: Duration,
-    /// The pages that had to be mapped meanwhile, here and on the other side.
-    pub faults: u64,
-    /// What the other side has measured.
-    pub told: Duration,
 }
 
 /// The other process.
@@ -62,23 +51,22 @@ impl Peer {
         Self { process, input, output }
     }
 
-    /// Does this side of an order while the other process does the other one.
-    pub fn run(&mut self, order: Order, side: impl FnOnce(&dyn Fn())) -> Done {
-        let Order { what, len, rounds, thought } = order;
-        writeln!(self.input, "{what} {len} {rounds} {}", thought.as_nanos()).expect("it listens");
-        self.listen::<0>();
-        let (start, faults) = (Instant::now(), faults());
+    /// Does this side of an order while the other process does the other one, and says how long it took, without that which
+    /// both sides thought.
+    pub fn run(&mut self, order: Order, side: impl FnOnce(&dyn Fn())) -> Duration {
+        let Order { what, rounds, thought } = order;
+        writeln!(self.input, "{what} {rounds} {}", thought.as_nanos()).expect("it listens");
+        self.listen();
+        let start = Instant::now();
         side(&think_for(thought));
-        let (time, faults) = (start.elapsed(), self::faults() - faults);
-        let [theirs, told] = self.listen();
-        let time = time.saturating_sub(thought * 2 * rounds as u32);
-        Done { time, faults: faults + theirs, told: Duration::from_nanos(told) }
+        let time = start.elapsed();
+        self.listen();
+        time.saturating_sub(thought * 2 * rounds as u32)
     }
 
-    fn listen<const N: usize>(&mut self) -> [u64; N] {
+    fn listen(&mut self) {
         let mut line = String::new();
         assert_ne!(self.output.read_line(&mut line).expect("its answer"), 0, "it lives");
-        numbers(&line)
     }
 
     /// Keeps the other process on one processor, see [`pin`].
@@ -95,36 +83,22 @@ impl Drop for Peer {
 }
 
 /// The other process: does its `side` of every order until the pipe is closed.
-pub fn serve(mut side: impl FnMut(Order, &dyn Fn()) -> Duration) {
+pub fn serve(side: impl Fn(Order, &dyn Fn())) {
     for line in std::io::stdin().lines() {
-        let [what, len, rounds, thought] = numbers(&line.expect("the parent's pipe"));
-        let order = Order { what: what as usize, len: len as usize, rounds, thought: Duration::from_nanos(thought) };
+        let line = line.expect("the parent's pipe");
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u64>().expect("a number"));
+        let mut next = || numbers.next().expect("three numbers");
+        let order = Order { what: next() as usize, rounds: next(), thought: Duration::from_nanos(next()) };
         println!();
-        let faults = faults();
-        let told = side(order, &think_for(order.thought));
-        println!("{} {}", self::faults() - faults, told.as_nanos());
+        side(order, &think_for(order.thought));
+        println!();
     }
-}
-
-fn numbers<const N: usize>(line: &str) -> [u64; N] {
-    let numbers = line.split_whitespace().map(|number| number.parse().expect("a number"));
-    numbers.collect::<Vec<_>>().try_into().expect("so many numbers")
 }
 
 fn think_for(time: Duration) -> impl Fn() {
     move || {
         let start = Instant::now();
         while start.elapsed() < time {}
-    }
-}
-
-/// The pages that had to be mapped since this process began.
-fn faults() -> u64 {
-    // SAFETY: all-zero bytes are a valid `rusage`, and the call fills it.
-    unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        assert_eq!(libc::getrusage(libc::RUSAGE_SELF, &raw mut usage), 0);
-        (usage.ru_minflt + usage.ru_majflt) as u64
     }
 }
 
@@ -158,10 +132,9 @@ impl Words {
         spin(&self.answers, number);
     }
 
-    pub fn answer_spinning(&self, meanwhile: impl FnOnce()) {
+    pub fn answer_spinning(&self) {
         let number = self.answers.load(Ordering::Relaxed).wrapping_add(1);
         spin(&self.questions, number);
-        meanwhile();
         self.answers.store(number, Ordering::Release);
     }
 
