@@ -68,7 +68,7 @@ use std::time::Instant;
 const MORE: u64 = 60;
 
 /// So many processes explore at the same time: mostly they wait, for a death to be noticed.
-const EXPLORERS: usize = 4;
+const EXPLORERS: usize = 8;
 
 fn main() -> ExitCode {
     match common::role() {
