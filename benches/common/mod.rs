@@ -1,5 +1,5 @@
 //! Contenders that take turns: such machines change their speed by the minute, so only ratios within a run count.
-#![allow(dead_code, missing_docs, unreachable_pub, missing_debug_implementations, reason = "each bench uses its part")]
+#![allow(missing_docs, unreachable_pub, missing_debug_implementations, reason = "a part of each bench")]
 
 use criterion::Criterion;
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl<'a> Contender<'a> {
 }
 
 /// What contenders took in turns: nanoseconds per round, a row for each contender, a column for each turn.
-pub struct Turns(Vec<Vec<f64>>);
+struct Turns(Vec<Vec<f64>>);
 
 impl Turns {
     /// Every contender's blocks, one of each in turn.
@@ -39,12 +39,12 @@ impl Turns {
         Self(times)
     }
 
-    pub fn median(&self, of: usize) -> f64 {
+    fn median(&self, of: usize) -> f64 {
         median(self.0[of].clone())
     }
 
     /// What one contender costs against another.
-    pub fn ratio(&self, of: usize, to: usize) -> f64 {
+    fn ratio(&self, of: usize, to: usize) -> f64 {
         median(self.0[of].iter().zip(&self.0[to]).map(|(of, to)| of / to).collect())
     }
 
@@ -60,23 +60,16 @@ impl Turns {
 }
 
 /// Criterion's own measurement of each, and then, unless this is only a test, that of their ratios in turns.
-pub fn compare(
-    criterion: &mut Criterion,
-    title: &str,
-    blocks: usize,
-    contenders: &mut [Contender<'_>],
-) -> Option<Turns> {
+pub fn compare(criterion: &mut Criterion, title: &str, blocks: usize, contenders: &mut [Contender<'_>]) {
     let mut group = criterion.benchmark_group(title);
     group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     for contender in &mut *contenders {
         group.bench_function(contender.name, |bencher| bencher.iter_custom(|rounds| (contender.run)(rounds)));
     }
     group.finish();
-    std::env::args().any(|argument| argument == "--bench").then(|| {
-        let turns = Turns::take(blocks, contenders);
-        turns.print(title, contenders);
-        turns
-    })
+    if std::env::args().any(|argument| argument == "--bench") {
+        Turns::take(blocks, contenders).print(title, contenders);
+    }
 }
 
 fn median(mut of: Vec<f64>) -> f64 {

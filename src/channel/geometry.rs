@@ -36,6 +36,8 @@ const LENGTH: u64 = 1 << 40;
 pub(super) struct Geometry {
     pub(super) policy: Policy,
     pub(super) slots: u64,
+    /// `slots - 1`, if that makes a mask: else 0.
+    mask: u64,
     pub(super) senders: u64,
     pub(super) receivers: u64,
     /// Of one receiver, with the one that is kept for `latest`.
@@ -131,6 +133,7 @@ impl Geometry {
         let geometry = Self {
             policy,
             slots,
+            mask: if slots.is_power_of_two() { slots - 1 } else { 0 },
             senders,
             receivers,
             claims,
@@ -211,7 +214,7 @@ impl Geometry {
     /// The place of a message in a window.
     #[inline]
     pub(super) fn position(&self, sequence: u64) -> u64 {
-        if self.slots.is_power_of_two() { sequence & (self.slots - 1) } else { sequence % self.slots }
+        if self.mask != 0 { sequence & self.mask } else { sequence % self.slots }
     }
 
     /// The first message that a window can still hold, of which `last` is the last.

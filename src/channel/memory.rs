@@ -9,6 +9,7 @@ use crate::prim::{AtomicU64, Ordering};
 use crate::region::Attachment;
 use crate::sync::EventCount;
 use crate::sys::Moment;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 /// The bytes of a message that travels in its entry.
@@ -130,6 +131,15 @@ impl Memory {
         unsafe { word.as_ref() }
     }
 
+    /// So many words, one after the other.
+    #[inline]
+    fn words(&self, offset: u64, count: usize) -> &[AtomicU64] {
+        let words = self.at(offset, 8 * count as u64).cast::<AtomicU64>();
+        assert!(words.is_aligned(), "words lie at multiples of 8");
+        // SAFETY: as for `word`: all of them are inside the mapping, which `self` keeps.
+        unsafe { NonNull::slice_from_raw_parts(words, count).as_ref() }
+    }
+
     #[inline]
     fn event(&self, offset: u64) -> &EventCount {
         // SAFETY: inside the mapping, which `self` keeps; the two offsets are multiples of 64, from a page boundary.
@@ -157,6 +167,12 @@ impl Memory {
     #[inline]
     pub(super) fn receiver(&self, index: usize) -> &AtomicU64 {
         self.word(self.geometry.receiver(index))
+    }
+
+    /// The words of receivers in these places.
+    #[inline]
+    pub(super) fn receivers_in(&self, places: Range<usize>) -> &[AtomicU64] {
+        self.words(self.geometry.receiver(places.start), places.len())
     }
 
     #[inline]
@@ -216,13 +232,13 @@ impl Memory {
 
     /// All lanes.
     #[inline]
-    pub(super) fn lanes(&self) -> std::ops::Range<usize> {
+    pub(super) fn lanes(&self) -> Range<usize> {
         0..self.geometry.senders as usize
     }
 
     /// All places for receivers.
     #[inline]
-    pub(super) fn receivers(&self) -> std::ops::Range<usize> {
+    pub(super) fn receivers(&self) -> Range<usize> {
         0..self.geometry.receivers as usize
     }
 

@@ -371,12 +371,13 @@ impl Memory {
     /// Who receives from a lane, dead or alive, and in which place.
     pub(super) fn who_receives(&self, lane: usize) -> Receivers {
         let places = self.geometry().readers(lane);
+        let words = self.receivers_in(places.clone());
         let mut found = Receivers::new();
-        for index in places.clone() {
-            let owner = self.receives(index);
+        for (index, word) in places.zip(words) {
+            let owner = receives(word);
             if !owner.is_nobody() {
                 if found.len() == found.inline_size() {
-                    found.reserve(places.end - index);
+                    found.reserve(words.len());
                 }
                 found.push((index, owner));
             }
@@ -386,9 +387,7 @@ impl Memory {
 
     #[inline]
     fn receives(&self, index: usize) -> OwnerId {
-        // ORDERING: Acquire pairs with the Release in `attach_receiver`.
-        let word = self.receiver(index).load(Ordering::Acquire);
-        if word & RECEIVES != 0 { OwnerId::in_word(word) } else { OwnerId::NOBODY }
+        receives(self.receiver(index))
     }
 
     /// Who is in place `index`.
@@ -474,6 +473,14 @@ impl Memory {
         };
         lanes.filter_map(info).collect()
     }
+}
+
+/// Who receives in the place of this word.
+#[inline]
+fn receives(word: &AtomicU64) -> OwnerId {
+    // ORDERING: Acquire pairs with the Release in `attach_receiver`.
+    let word = word.load(Ordering::Acquire);
+    if word & RECEIVES != 0 { OwnerId::in_word(word) } else { OwnerId::NOBODY }
 }
 
 pub(super) fn outcome_of(sequence: u64, done: Done) -> u64 {

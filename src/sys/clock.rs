@@ -34,7 +34,12 @@ pub(crate) fn stamp() -> u64 {
 
 /// Now; with 0 ticks, if stamps are nanoseconds.
 pub(crate) fn moment() -> Moment {
-    if has_counter() { look() } else { Moment { ticks: 0, nanos: time(CLOCK) } }
+    if !has_counter() {
+        return Moment { ticks: 0, nanos: time(CLOCK) };
+    }
+    // It is kept: whoever is interrupted between the two clocks looks again.
+    let looks = [look(), look(), look()];
+    looks.into_iter().min_by_key(|(_, between)| *between).map_or_else(|| look().0, |(moment, _)| moment)
 }
 
 /// How long ago a stamp was taken, which is from after `since`; `None` if the counter has begun anew, which it may when a
@@ -42,7 +47,7 @@ pub(crate) fn moment() -> Moment {
 pub(crate) fn age(stamp: u64, since: Moment) -> Option<Duration> {
     let nanos = match since.ticks {
         0 => time(CLOCK).saturating_sub(stamp),
-        _ => age_at(look(), stamp, since)?,
+        _ => age_at(look().0, stamp, since)?,
     };
     Some(Duration::from_nanos(nanos))
 }
@@ -58,16 +63,12 @@ pub(crate) fn clock_id() -> u64 {
     fs::metadata("/proc/self/ns/time").map_or(0, |meta| meta.ino())
 }
 
-/// Both clocks at one moment, as near as they can be brought together: whoever is interrupted between them looks again.
-fn look() -> Moment {
-    let once = || {
-        let before = counter();
-        let nanos = time(CLOCK);
-        let between = counter().wrapping_sub(before);
-        (between, Moment { ticks: before.wrapping_add(between / 2), nanos })
-    };
-    let looks = [once(), once(), once()];
-    looks.into_iter().min_by_key(|(between, _)| *between).map_or_else(|| once().1, |(_, moment)| moment)
+/// Both clocks at one moment, and the ticks that it took to look at them.
+fn look() -> (Moment, u64) {
+    let before = counter();
+    let nanos = time(CLOCK);
+    let between = counter().wrapping_sub(before);
+    (Moment { ticks: before.wrapping_add(between / 2), nanos }, between)
 }
 
 /// The processor's time stamp counter.

@@ -54,6 +54,7 @@ pub(crate) fn transports() -> Vec<Transport> {
         }),
         transport("memlane request", "requests and answers: Client and Server", offers_round_trip, request::open),
         transport("memlane hand-off", "a segment with a Mutex and two Condvars", offers_round_trip, state::hand_off),
+        transport("memlane event", "two Events in a segment, without a message", offers_event, state::events),
         transport("memlane mutex", "a Mutex in a segment", offers_locks, state::mutex),
     ]
 }
@@ -84,6 +85,10 @@ fn offers_batches(case: Case) -> bool {
 
 fn offers_round_trip(case: Case) -> bool {
     case.workload == Workload::RoundTrip
+}
+
+fn offers_event(case: Case) -> bool {
+    case.workload == Workload::RoundTrip && !case.touched && case.len == SMALL
 }
 
 fn offers_locks(case: Case) -> bool {

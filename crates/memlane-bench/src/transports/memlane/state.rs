@@ -1,8 +1,8 @@
-//! State in a segment: what is handed over behind a lock, and the lock alone.
+//! State in a segment: what is handed over behind a lock, the lock alone, and events.
 
 use super::{WAIT, name};
 use crate::transport::{Case, Laps, PATIENCE, Role, Setup, Side};
-use memlane::{Condvar, Locked, Mutex, MutexGuard, Options, Segment, Shareable, Until};
+use memlane::{Condvar, Event, Locked, Mutex, MutexGuard, Options, Segment, Shareable, Until};
 use std::fmt::Debug;
 use std::hint::black_box;
 
@@ -73,6 +73,54 @@ pub(super) fn hand_off(setup: &Setup) -> Box<dyn Side> {
             Box::new(Asking(case, segment.expect("a fresh object")))
         }
         Role::Answer => Box::new(Answering(case, Segment::wait_for(name, WAIT).expect("the other side's object"))),
+    }
+}
+
+/// Each in a cache line of its own.
+#[derive(Shareable)]
+#[repr(C)]
+struct Events {
+    question: Event,
+    _1: [u32; 31],
+    answer: Event,
+    _2: [u32; 31],
+}
+
+struct AskingByEvent(Segment<Events>);
+
+impl Side for AskingByEvent {
+    fn rounds(&mut self, rounds: u64, think: &dyn Fn(), laps: &mut Laps) {
+        let by = &self.0;
+        for _ in 0..rounds {
+            by.question.set();
+            by.answer.take(by, Until::timeout(PATIENCE)).expect("an answer");
+            think();
+            laps.lap();
+        }
+    }
+}
+
+struct AnsweringByEvent(Segment<Events>);
+
+impl Side for AnsweringByEvent {
+    fn rounds(&mut self, rounds: u64, think: &dyn Fn(), _: &mut Laps) {
+        let by = &self.0;
+        for _ in 0..rounds {
+            by.question.take(by, Until::timeout(PATIENCE)).expect("a question");
+            think();
+            by.answer.set();
+        }
+    }
+}
+
+pub(super) fn events(setup: &Setup) -> Box<dyn Side> {
+    let name = name(setup, "events");
+    match setup.role {
+        Role::Ask => {
+            let segment = Segment::create(name, (), &Options::new(), |_| ());
+            Box::new(AskingByEvent(segment.expect("a fresh object")))
+        }
+        Role::Answer => Box::new(AnsweringByEvent(Segment::wait_for(name, WAIT).expect("the other side's object"))),
     }
 }
 
