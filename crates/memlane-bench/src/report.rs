@@ -58,7 +58,8 @@ pub(crate) fn rows(entries: &[Entry], machine: &str) -> Vec<Row> {
         let workload = entry.case.workload;
         // All wait as long.
         let ratio_to = |to: Option<&Figures>| figures.ratio(to?).filter(|_| workload != Workload::Idle);
-        let memlane = best(entries, entry, |name| name.starts_with("memlane"));
+        // An event carries no message.
+        let memlane = best(entries, entry, |name| name.starts_with("memlane") && name != "memlane event");
         let floor = best(entries, entry, is_floor);
         let p50 = figures.p50();
         Row {
