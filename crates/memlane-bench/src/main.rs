@@ -20,6 +20,7 @@ use pair::INTERRUPTED;
 use plan::Wish;
 use report::Row;
 use run::{Amount, Runner};
+use std::fs::File;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -67,6 +68,13 @@ fn measure(arguments: Arguments) -> Result<ExitCode, String> {
     if sections.is_empty() {
         return Err("nothing to do: no transport that was chosen does any workload that was; `--list` names all".into());
     }
+    // What cannot be written is to be known before anything is measured.
+    let json = json.map(|path| match File::create(&path) {
+        Ok(file) => Ok((path, file)),
+        Err(error) => Err(format!("cannot write {}: {error}", path.display())),
+    });
+    let json = json.transpose()?;
+    plots.as_deref().map_or(Ok(()), plots::make_directory)?;
     let mut runner = Runner::new(&transports, amount)?;
     let (mut rows, mut measured) = (Vec::new(), Vec::new());
     let bar = progress_bar(sections.len());
@@ -87,9 +95,9 @@ fn measure(arguments: Arguments) -> Result<ExitCode, String> {
     drop(runner);
     print!("{}", goals::table(&measured));
     println!("\n{:.0} s", start.elapsed().as_secs_f64());
-    if let Some(path) = json {
-        let text = serde_json::to_vec_pretty(&rows).map_err(|error| format!("cannot write rows as JSON: {error}"))?;
-        std::fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    if let Some((path, file)) = json {
+        serde_json::to_writer_pretty(file, &rows)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
     if let Some(directory) = plots {
         plots::write(&directory, &rows)?;

@@ -33,10 +33,17 @@ fn select<'a>(rows: &'a [Row], workload: &str, touched: bool, asleep: bool) -> V
     rows.iter().filter(like).collect()
 }
 
+fn fail(path: &Path, error: &dyn Display) -> String {
+    format!("cannot write plots to {}: {error}", path.display())
+}
+
+/// Makes the directory for plots, if it is not there.
+pub(crate) fn make_directory(directory: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(directory).map_err(|error| fail(directory, &error))
+}
+
 /// Writes those plots of which there are figures.
 pub(crate) fn write(directory: &Path, rows: &[Row]) -> Result<(), String> {
-    let fail = |path: &Path, error: &dyn Display| format!("cannot write plots to {}: {error}", path.display());
-    std::fs::create_dir_all(directory).map_err(|error| fail(directory, &error))?;
     let plot = |name: &str, height: u32, draw: &dyn Fn(&Area<'_>) -> Drawn| {
         let path = directory.join(name);
         let area = SVGBackend::new(&path, (960, height)).into_drawing_area();
