@@ -124,11 +124,7 @@ impl Memory {
 
     #[inline]
     fn word(&self, offset: u64) -> &AtomicU64 {
-        let word = self.at(offset, 8).cast::<AtomicU64>();
-        assert!(word.is_aligned(), "words lie at multiples of 8");
-        // SAFETY: inside the mapping, which `self` keeps, and aligned. Any bytes are a value of an atomic, and anybody
-        // may write them.
-        unsafe { word.as_ref() }
+        &self.words(offset, 1)[0]
     }
 
     /// So many words, one after the other.
@@ -136,7 +132,8 @@ impl Memory {
     fn words(&self, offset: u64, count: usize) -> &[AtomicU64] {
         let words = self.at(offset, 8 * count as u64).cast::<AtomicU64>();
         assert!(words.is_aligned(), "words lie at multiples of 8");
-        // SAFETY: as for `word`: all of them are inside the mapping, which `self` keeps.
+        // SAFETY: all of them are inside the mapping, which `self` keeps, and aligned. Any bytes are a value of an atomic,
+        // and anybody may write them.
         unsafe { NonNull::slice_from_raw_parts(words, count).as_ref() }
     }
 

@@ -38,8 +38,7 @@ pub(crate) fn moment() -> Moment {
         return Moment { ticks: 0, nanos: time(CLOCK) };
     }
     // It is kept: whoever is interrupted between the two clocks looks again.
-    let looks = [look(), look(), look()];
-    looks.into_iter().min_by_key(|(_, between)| *between).map_or_else(|| look().0, |(moment, _)| moment)
+    (0..2).map(|_| look()).fold(look(), |best, next| if next.1 < best.1 { next } else { best }).0
 }
 
 /// How long ago a stamp was taken, which is from after `since`; `None` if the counter has begun anew, which it may when a

@@ -1,7 +1,7 @@
 //! The command line.
 
-use crate::transport::Workload;
-use clap::{Parser, Subcommand, ValueEnum};
+use crate::transport::{Role, Workload};
+use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
 /// memlane beside its peers and its floors: the same work between two processes, in turns, in one run.
@@ -52,13 +52,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// One side of one transport.
     #[command(hide = true)]
-    Worker { name: String, role: RoleName },
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum RoleName {
-    Ask,
-    Answer,
+    Worker { name: String, role: Role },
 }
 
 /// A message has a first byte to be looked at, and no more than 1 GiB.

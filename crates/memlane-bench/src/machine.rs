@@ -82,20 +82,8 @@ pub(crate) fn description() -> String {
         .map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']));
     let count = processors().len();
     let kernel = read("/proc/sys/kernel/osrelease");
-    let (kernel, rustc, date) = (kernel.trim(), env!("BENCH_RUSTC"), today());
+    let (kernel, rustc) = (kernel.trim(), env!("BENCH_RUSTC"));
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let date = now.split_once('T').map_or("", |(date, _)| date);
     format!("{model}, {count} processors, Linux {kernel}, {rustc}, {date}")
-}
-
-/// The date, UTC: Howard Hinnant's `civil_from_days`.
-fn today() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let days = since.as_secs() / 86400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year}-{month:02}-{day:02}")
 }

@@ -13,7 +13,7 @@ mod transport;
 mod transports;
 mod worker;
 
-use args::{Arguments, Command, RoleName};
+use args::{Arguments, Command};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use pair::INTERRUPTED;
@@ -24,13 +24,12 @@ use std::fs::File;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use transport::{Role, Transport};
+use transport::Transport;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match &arguments.command {
-        Some(Command::Worker { name, role: RoleName::Ask }) => worker::run(name, Role::Ask),
-        Some(Command::Worker { name, role: RoleName::Answer }) => worker::run(name, Role::Answer),
+        Some(Command::Worker { name, role }) => worker::run(name, *role),
         None if arguments.list => list(&transports::all()),
         None => measure(arguments).unwrap_or_else(|why| {
             eprintln!("memlane-bench: {why}");

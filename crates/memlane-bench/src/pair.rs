@@ -3,6 +3,7 @@
 
 use crate::machine;
 use crate::transport::{Case, How, PATIENCE, Role, Transport};
+use crate::worker::{Done, Order};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -14,36 +15,6 @@ use std::time::{Duration, Instant};
 
 /// Set when the user wants the run to end.
 pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// What both sides are to do.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Order {
-    pub(crate) warm: u64,
-    pub(crate) rounds: u64,
-    /// How long each side thinks in each round.
-    pub(crate) think: Duration,
-    /// Whether each round is timed.
-    pub(crate) each: bool,
-}
-
-/// What a side measured.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Done {
-    pub(crate) time: u64,
-    pub(crate) processor_time: u64,
-    pub(crate) faults: u64,
-    pub(crate) reserved: u64,
-    pub(crate) resident: u64,
-    pub(crate) samples: Vec<u64>,
-}
-
-impl Done {
-    fn parse(line: &str) -> Option<Self> {
-        let numbers: Option<Vec<u64>> = line.strip_prefix("done ")?.split(' ').map(|text| text.parse().ok()).collect();
-        let (&[time, processor_time, faults, reserved, resident], samples) = numbers.as_ref()?.split_first_chunk()?;
-        Some(Self { time, processor_time, faults, reserved, resident, samples: samples.to_vec() })
-    }
-}
 
 /// The directory of a run, under /dev/shm. It is locked while the run lives, and goes with it.
 pub(crate) struct RunDirectory {
@@ -118,8 +89,7 @@ impl Worker {
             How::Program(program) => program(role),
             How::Side(_) => {
                 let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-                let role = if role == Role::Ask { "ask" } else { "answer" };
-                (program, ["worker", transport.name, role].map(str::to_owned).into())
+                (program, ["worker", transport.name, role.name()].map(str::to_owned).into())
             }
         };
         let start = || {
@@ -248,14 +218,13 @@ impl Pair {
 
     /// Lets both sides begin.
     pub(crate) fn begin(&mut self, order: Order) {
-        let Order { warm, rounds, think, each } = order;
-        self.tell(&format!("run {warm} {rounds} {} {}", think.as_nanos(), u8::from(each)));
+        self.tell(&format!("run {order}"));
     }
 
     /// What the asking side and the answering side measured.
     pub(crate) fn finish(&mut self, order: Order) -> Result<[Done; 2], String> {
         let thought = order.think * 2 * (order.warm + order.rounds) as u32;
-        self.hear_both(PATIENCE + thought, Done::parse)
+        self.hear_both(PATIENCE + thought, |said| Done::parse(said.strip_prefix("done ")?))
     }
 
     pub(crate) fn close(&mut self) -> Result<(), String> {

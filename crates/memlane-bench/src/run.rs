@@ -1,9 +1,10 @@
 //! Measures a section: opens each contender's case, lets them take turns block by block, and closes them.
 
-use crate::pair::{Done, INTERRUPTED, Order, Pair, RunDirectory};
+use crate::pair::{INTERRUPTED, Pair, RunDirectory};
 use crate::plan::{Contender, Section};
 use crate::samples::{median, percentile, ratio};
 use crate::transport::{Case, Transport, Workload};
+use crate::worker::{Done, Order};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

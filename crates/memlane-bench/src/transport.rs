@@ -45,12 +45,42 @@ pub(crate) enum Workload {
 }
 
 /// Who a process is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
     /// The side that begins each round, and is measured.
     Ask,
     /// The other one.
     Answer,
+}
+
+impl Role {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Answer => "answer",
+        }
+    }
+
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Ask => Self::Answer,
+            Self::Answer => Self::Ask,
+        }
+    }
+
+    /// What both sides do in a round that is nothing but to `tell` and to `hear`.
+    #[inline(always)]
+    pub(crate) fn turn(self, think: &dyn Fn(), tell: impl FnOnce(), hear: impl FnOnce()) {
+        if self == Self::Ask {
+            tell();
+            hear();
+            think();
+        } else {
+            hear();
+            think();
+            tell();
+        }
+    }
 }
 
 /// A workload with its numbers.

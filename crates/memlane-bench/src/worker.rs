@@ -17,7 +17,7 @@ use crate::machine;
 use crate::transport::{Case, How, Laps, Role, Setup, Side, Workload};
 use crate::transports;
 use clap::ValueEnum;
-use std::fmt::Write as _;
+use std::fmt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,7 @@ fn serve(name: &str, role: Role) -> Result<(), String> {
             }
             "run" => {
                 let (case, side) = side.as_mut().ok_or_else(unknown)?;
-                println!("{}", Order::parse(rest).ok_or_else(unknown)?.run(*case, side.as_mut()));
+                println!("done {}", Order::parse(rest).ok_or_else(unknown)?.run(*case, side.as_mut()));
             }
             "close" => {
                 drop(side.take());
@@ -88,23 +88,32 @@ fn setup(role: Role, text: &str) -> Option<Setup> {
     Some(Setup { role, case, directory: directory.into(), name: name.into() })
 }
 
-/// Rounds to be done.
-struct Order {
-    warm: u64,
-    rounds: u64,
-    think: Duration,
-    each: bool,
+/// What both sides are to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order {
+    pub(crate) warm: u64,
+    pub(crate) rounds: u64,
+    /// How long each side thinks in each round.
+    pub(crate) think: Duration,
+    /// Whether each round is timed.
+    pub(crate) each: bool,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { warm, rounds, think, each } = *self;
+        write!(f, "{warm} {rounds} {} {}", think.as_nanos(), u8::from(each))
+    }
 }
 
 impl Order {
     fn parse(text: &str) -> Option<Self> {
-        let numbers: Option<Vec<u64>> = text.split(' ').map(|number| number.parse().ok()).collect();
-        let [warm, rounds, think, each] = numbers?.try_into().ok()?;
+        let [warm, rounds, think, each] = numbers(text)?.try_into().ok()?;
         Some(Self { warm, rounds, think: Duration::from_nanos(think), each: each == 1 })
     }
 
     /// Does them and says what they took.
-    fn run(&self, case: Case, side: &mut dyn Side) -> String {
+    fn run(&self, case: Case, side: &mut dyn Side) -> Done {
         let think: &dyn Fn() = match case.workload {
             Workload::Idle => &|| std::thread::sleep(self.think),
             _ if self.think.is_zero() => &|| (),
@@ -119,12 +128,40 @@ impl Order {
         side.rounds(self.rounds, think, &mut laps);
         let elapsed = start.elapsed();
         let (faults, processor_time) = (machine::faults() - faults, machine::processor_time() - processor_time);
-        let time = laps.measured().unwrap_or(elapsed).as_nanos();
+        let time = laps.measured().unwrap_or(elapsed).as_nanos() as u64;
         let (reserved, resident) = laps.memory.unwrap_or_default();
-        let mut done = format!("done {time} {} {faults} {reserved} {resident}", processor_time.as_nanos());
-        for sample in laps.samples {
-            write!(done, " {sample}").expect("text grows");
-        }
-        done
+        let processor_time = processor_time.as_nanos() as u64;
+        Done { time, processor_time, faults, reserved, resident, samples: laps.samples }
     }
+}
+
+/// What a side measured.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Done {
+    pub(crate) time: u64,
+    pub(crate) processor_time: u64,
+    pub(crate) faults: u64,
+    pub(crate) reserved: u64,
+    pub(crate) resident: u64,
+    pub(crate) samples: Vec<u64>,
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { time, processor_time, faults, reserved, resident, samples } = self;
+        write!(f, "{time} {processor_time} {faults} {reserved} {resident}")?;
+        samples.iter().try_for_each(|sample| write!(f, " {sample}"))
+    }
+}
+
+impl Done {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let numbers = numbers(text)?;
+        let (&[time, processor_time, faults, reserved, resident], samples) = numbers.split_first_chunk()?;
+        Some(Self { time, processor_time, faults, reserved, resident, samples: samples.to_vec() })
+    }
+}
+
+fn numbers(text: &str) -> Option<Vec<u64>> {
+    text.split(' ').map(|number| number.parse().ok()).collect()
 }

@@ -128,12 +128,11 @@ fn workers(bench: u32) -> Vec<String> {
     children.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Waits until both workers of the first transport are at work.
+/// Waits until both workers of the first transport are there.
 fn first_worker(bench: u32) -> String {
     let start = Instant::now();
     loop {
         if let [first, _, ..] = &workers(bench)[..] {
-            sleep(Duration::from_millis(500));
             return first.clone();
         }
         assert!(start.elapsed() < Duration::from_secs(10), "two workers");

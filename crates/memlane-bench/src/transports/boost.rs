@@ -60,11 +60,7 @@ fn missing() -> Option<String> {
 
 fn command(transport: &str, role: Role) -> (PathBuf, Vec<String>) {
     let program = program().as_ref().expect("whoever starts it knows that it is not missing");
-    let role = match role {
-        Role::Ask => "ask",
-        Role::Answer => "answer",
-    };
-    (program.clone(), [transport, role].map(str::to_owned).to_vec())
+    (program.clone(), [transport, role.name()].map(str::to_owned).to_vec())
 }
 
 fn program() -> &'static Result<PathBuf, String> {

@@ -10,28 +10,14 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 struct Eventfds {
     role: Role,
-    questions: OwnedFd,
-    answers: OwnedFd,
-}
-
-impl Eventfds {
-    fn pass_turn(&self, think: &dyn Fn()) {
-        if self.role == Role::Ask {
-            tell(&self.questions);
-            hear(&self.answers);
-            think();
-        } else {
-            hear(&self.questions);
-            think();
-            tell(&self.answers);
-        }
-    }
+    own: OwnedFd,
+    other: OwnedFd,
 }
 
 impl Side for Eventfds {
     fn rounds(&mut self, rounds: u64, think: &dyn Fn(), laps: &mut Laps) {
         for _ in 0..rounds {
-            self.pass_turn(think);
+            self.role.turn(think, || tell(&self.own), || hear(&self.other));
             laps.lap();
         }
     }
@@ -53,7 +39,7 @@ fn hear(eventfd: &OwnedFd) {
 
 pub(super) fn open(setup: &Setup) -> Box<dyn Side> {
     let path = setup.directory.join("eventfds");
-    let [questions, answers] = match setup.role {
+    let [own, other] = match setup.role {
         Role::Ask => {
             let listener = UnixListener::bind(path).expect("a socket in an empty directory");
             let eventfds = [(); 2].map(|()| create().expect("an eventfd"));
@@ -63,10 +49,11 @@ pub(super) fn open(setup: &Setup) -> Box<dyn Side> {
         }
         Role::Answer => {
             let stream = wait("the other side's socket", || UnixStream::connect(&path).ok());
-            take(&stream).expect("both eventfds come through the socket")
+            let [questions, answers] = take(&stream).expect("both eventfds come through the socket");
+            [answers, questions]
         }
     };
-    Box::new(Eventfds { role: setup.role, questions, answers })
+    Box::new(Eventfds { role: setup.role, own, other })
 }
 
 fn create() -> io::Result<OwnedFd> {

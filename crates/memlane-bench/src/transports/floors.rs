@@ -149,19 +149,10 @@ impl Words {
         }
     }
 
-    /// What both sides do by turns: the asking one `tells` and then `hears`.
     #[inline(always)]
     fn turn(&self, think: &dyn Fn(), tell: impl FnOnce(&AtomicU32), hear: impl FnOnce(&AtomicU32)) {
         let (own, other) = self.own_and_other();
-        if self.role == Role::Ask {
-            tell(own);
-            hear(other);
-            think();
-        } else {
-            hear(other);
-            think();
-            tell(own);
-        }
+        self.role.turn(think, || tell(own), || hear(other));
     }
 
     fn spinning(&self, think: &dyn Fn()) {

@@ -170,13 +170,11 @@ impl Out {
         Self { publisher: publisher(&service, len), notifier, len, receivers: receivers(case) }
     }
 
-    fn send(&self, value: Option<u8>) {
+    fn send(&self, write: impl FnOnce(&mut [u8])) {
         let sample = self.publisher.loan_slice_uninit(self.len).expect("the other side gives samples back");
         // SAFETY: the bytes are in shared memory, where each has some value, and any value is valid.
         let mut sample = unsafe { sample.assume_init() };
-        if let Some(value) = value {
-            fill(sample.payload_mut(), value);
-        }
+        write(sample.payload_mut());
         let sent = sample.send().expect("connected receivers");
         assert_eq!(sent, self.receivers, "all receivers are connected");
         if let Some(notifier) = &self.notifier {
@@ -278,8 +276,8 @@ impl Ends {
 }
 
 impl Link for Ends {
-    fn send(&mut self, channel: usize, value: u8) {
-        self.outs[channel].send(self.case.touched.then_some(value));
+    fn send(&mut self, channel: usize, round: u64) {
+        self.outs[channel].send(|bytes| self.case.write(round, bytes));
     }
 
     fn receive(&mut self, receiver: usize) -> Arrived {
@@ -296,7 +294,7 @@ impl Link for Ends {
     }
 
     fn answer(&mut self) {
-        self.outs[0].send(None);
+        self.outs[0].send(|_| ());
     }
 
     fn await_answer(&mut self) {
@@ -347,7 +345,7 @@ impl Side for Served {
             }
             last = arrived;
             think();
-            outs[0].send(None);
+            outs[0].send(|_| ());
         }
         Arrived::check(last, *case, rounds);
     }
@@ -401,8 +399,8 @@ fn sleep(setup: &Setup, stop: &AtomicBool, arrivals: &mpsc::Sender<Arrived>, ste
 }
 
 impl Link for Sleepers {
-    fn send(&mut self, channel: usize, value: u8) {
-        self.ends.send(channel, value);
+    fn send(&mut self, channel: usize, round: u64) {
+        self.ends.send(channel, round);
     }
 
     fn receive(&mut self, _receiver: usize) -> Arrived {
@@ -508,7 +506,7 @@ impl Usage {
 impl Side for Usage {
     fn rounds(&mut self, rounds: u64, _think: &dyn Fn(), laps: &mut Laps) {
         for _ in 0..rounds * LONG {
-            self.ends.outs.iter().for_each(|out| out.send(Some(1)));
+            self.ends.outs.iter().for_each(|out| out.send(|bytes| fill(bytes, 1)));
             meet(&self.setup, "sent");
             for end in &self.ends.ins {
                 end.receive(self.ends.case);

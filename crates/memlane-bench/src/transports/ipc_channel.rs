@@ -2,7 +2,7 @@
 
 use super::rendezvous::{hear, meet, tell};
 use super::rounds::{Arrived, Link, Rounds};
-use crate::transport::{Case, How, Laps, Role, SMALL, Setup, Side, Transport, Workload, fill};
+use crate::transport::{Case, How, Laps, Role, SMALL, Setup, Side, Transport, Workload};
 use ::ipc_channel::ipc::{
     IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcReceiver, IpcSender, IpcSharedMemory, bytes_channel, channel,
 };
@@ -47,7 +47,7 @@ trait Kind: 'static {
     type Receiver: Serialize + DeserializeOwned;
 
     fn channel() -> io::Result<(Self::Sender, Self::Receiver)>;
-    fn send(sender: &Self::Sender, case: Case, private: &mut Vec<u8>, value: u8);
+    fn send(sender: &Self::Sender, case: Case, private: &mut Vec<u8>, round: u64);
     fn receive(receiver: &Self::Receiver, case: Case) -> Arrived;
 }
 
@@ -61,11 +61,9 @@ impl Kind for Bytes {
         bytes_channel()
     }
 
-    fn send(sender: &IpcBytesSender, case: Case, private: &mut Vec<u8>, value: u8) {
-        private.resize(case.len, value);
-        if case.touched {
-            fill(private, value);
-        }
+    fn send(sender: &IpcBytesSender, case: Case, private: &mut Vec<u8>, round: u64) {
+        private.resize(case.len, 1);
+        case.write(round, private);
         sender.send(private).expect("the other side receives until it is told to close");
     }
 
@@ -84,8 +82,8 @@ impl Kind for Shared {
         channel()
     }
 
-    fn send(sender: &Self::Sender, case: Case, _private: &mut Vec<u8>, value: u8) {
-        let message = IpcSharedMemory::from_byte(value, case.len);
+    fn send(sender: &Self::Sender, case: Case, _private: &mut Vec<u8>, round: u64) {
+        let message = IpcSharedMemory::from_byte(round as u8, case.len);
         sender.send(message).expect("the other side receives until it is told to close");
     }
 
@@ -135,8 +133,8 @@ fn connect<K: Kind>(server: &str) -> Result<Ends<K>, Box<dyn std::error::Error>>
 }
 
 impl<K: Kind> Link for Channels<K> {
-    fn send(&mut self, _channel: usize, value: u8) {
-        K::send(&self.ends.0, self.case, &mut self.private, value);
+    fn send(&mut self, _channel: usize, round: u64) {
+        K::send(&self.ends.0, self.case, &mut self.private, round);
     }
 
     fn receive(&mut self, _channel: usize) -> Arrived {

@@ -1,6 +1,6 @@
 //! How the two sides of a peer find each other: texts in the directory that they share.
 
-use crate::transport::{PATIENCE, Role, Setup};
+use crate::transport::{PATIENCE, Setup};
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -39,10 +39,7 @@ pub(super) fn hear(setup: &Setup, label: &str) -> String {
 
 /// Waits until both sides are here.
 pub(super) fn meet(setup: &Setup, place: &str) {
-    let (mine, theirs) = match setup.role {
-        Role::Ask => ("ask", "answer"),
-        Role::Answer => ("answer", "ask"),
-    };
+    let (mine, theirs) = (setup.role.name(), setup.role.other().name());
     tell(setup, &format!("{place}.{mine}"), "");
     hear(setup, &format!("{place}.{theirs}"));
 }

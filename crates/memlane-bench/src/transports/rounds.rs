@@ -4,11 +4,11 @@ use crate::transport::{Case, Laps, Role, Setup, Side, Workload, sum};
 
 /// How one side talks to the other. Of what there are several has a number.
 pub(super) trait Link {
-    /// Sends a message through a channel; it is `value` in every byte if the case is touched.
-    fn send(&mut self, channel: usize, value: u8);
+    /// Sends the message of a round, as [`Case::write`] writes it, through a channel.
+    fn send(&mut self, channel: usize, round: u64);
     /// Sends such a message to all receivers.
-    fn send_to_all(&mut self, value: u8) {
-        self.send(0, value);
+    fn send_to_all(&mut self, round: u64) {
+        self.send(0, round);
     }
     /// Waits for a message in a channel, or for a receiver.
     fn receive(&mut self, channel: usize) -> Arrived;
@@ -41,15 +41,10 @@ impl Arrived {
 
     /// Checks the message of the last of so many rounds.
     pub(super) fn check(last: Option<Self>, case: Case, rounds: u64) {
-        let first = case.touched.then_some(value(rounds.wrapping_sub(1)));
+        let first = case.touched.then_some(rounds.wrapping_sub(1) as u8);
         let sent = (rounds > 0).then_some(Self { len: case.len, first });
         assert_eq!(last, sent, "the last message of {case:?} arrives as it was sent");
     }
-}
-
-/// The value of every byte of a round's message.
-fn value(round: u64) -> u8 {
-    round as u8
 }
 
 /// A side that does the rounds of its case over a link.
@@ -71,7 +66,7 @@ impl<L: Link> Rounds<L> {
             if self.case.workload == Workload::Idle {
                 think();
             }
-            self.link.send(channel, value(round));
+            self.link.send(channel, round);
             self.link.await_answer();
             if self.case.workload != Workload::Idle {
                 think();
@@ -83,7 +78,7 @@ impl<L: Link> Rounds<L> {
 
     fn ask_all(&mut self, rounds: u64, think: &dyn Fn(), laps: &mut Laps) {
         for round in 0..rounds {
-            laps.part(|| self.link.send_to_all(value(round)));
+            laps.part(|| self.link.send_to_all(round));
             self.link.await_answer();
             think();
         }
@@ -91,7 +86,7 @@ impl<L: Link> Rounds<L> {
 
     fn stream(&mut self, rounds: u64, laps: &mut Laps) {
         for round in 0..rounds {
-            self.link.send(0, value(round));
+            self.link.send(0, round);
             laps.lap();
         }
         self.link.await_answer();

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::rounds::{Arrived, Link};
-use crate::transport::{Case, SMALL, fill};
+use crate::transport::{Case, SMALL};
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::os::fd::AsRawFd;
@@ -51,17 +51,13 @@ impl Streams {
 }
 
 impl Link for Streams {
-    fn send(&mut self, channel: usize, value: u8) {
-        if self.case.touched {
-            fill(&mut self.private, value);
-        }
+    fn send(&mut self, channel: usize, round: u64) {
+        self.case.write(round, &mut self.private);
         self.streams[channel].write(&self.private);
     }
 
-    fn send_to_all(&mut self, value: u8) {
-        if self.case.touched {
-            fill(&mut self.private, value);
-        }
+    fn send_to_all(&mut self, round: u64) {
+        self.case.write(round, &mut self.private);
         self.streams.iter_mut().for_each(|stream| stream.write(&self.private));
     }
 
