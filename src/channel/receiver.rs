@@ -22,7 +22,7 @@ use std::time::Duration;
 /// How often something is tried again that a sender overwrites all the time.
 const TRIES: usize = 64;
 
-/// How long calls that do not wait take it for granted that nobody has died, in ticks of `sys::stamp`: 5 to 34 ms. To look
+/// How long calls that do not wait take it for granted that nobody has died, in ticks of `sys::stamp`: 7 to 34 ms. To look
 /// costs more than all else they do.
 const TRUST: u64 = 1 << 25;
 
