@@ -44,7 +44,10 @@ pub use channel::{
     TensorView, Ticket, Unsent, Untyped, UntypedTail, Value, WaitSet,
 };
 pub use error::{Error, LockError, RecvError, SendError, TicketError, WaitError, Who};
-pub use inspect::{HeldLock, Listed, Space, held_locks, list, space};
+pub use inspect::{
+    FieldValue, HeldLock, Holder, Inspected, Inspection, Listed, Participant, Space, SyncState, held_locks, inspect,
+    list, space,
+};
 pub use memlane_derive::Shareable;
 pub use object::{Name, Options, Origin, Persistence, Reclaimed, ToName, gc, remove, retire};
 pub use owner::OwnerId;

@@ -206,6 +206,13 @@ impl Sleep {
         }
     }
 
+    /// Where the word starts.
+    pub(crate) fn offset(self) -> u64 {
+        match self {
+            Self::Lock(offset) | Self::Condition(offset) => offset,
+        }
+    }
+
     /// The offsets of the 32-bit words that may be slept on: of a lock, one or the other half, by endianness.
     pub(crate) fn words(self) -> [u64; 2] {
         match self {
@@ -225,8 +232,13 @@ impl Sleep {
 
 /// What the participants in a copy of a table sleep on.
 pub(crate) fn sleeps_in(table: &[u8]) -> impl Iterator<Item = Sleep> {
-    let word = |slot: &[u8]| slot[offset_of!(Slot, sleep)..][..8].try_into().map_or(0, u64::from_ne_bytes);
-    table.chunks_exact(size_of::<Slot>()).filter_map(move |slot| Sleep::from_word(word(slot)))
+    (0..PARTICIPANTS).filter_map(|index| sleep_in(table, index))
+}
+
+/// What the participant in slot `index` of a copy of a table sleeps on.
+pub(crate) fn sleep_in(table: &[u8], index: usize) -> Option<Sleep> {
+    let slot = table.chunks_exact(size_of::<Slot>()).nth(index)?;
+    Sleep::from_word(slot[offset_of!(Slot, sleep)..][..8].try_into().map_or(0, u64::from_ne_bytes))
 }
 
 /// Whether slot `index` is held by a living process that is not behind `locks` itself.

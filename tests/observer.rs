@@ -5,8 +5,8 @@ mod common;
 
 use common::{Dir, hear, role, say, spawn};
 use memlane::{
-    ChannelOptions, Dtype, Error, Image, Locked, Mutex, Observer, Options, PixelFormat, Policy, Receiver, Segment,
-    Sender, Shareable, Tensor, held_locks, list,
+    ChannelOptions, Dtype, Error, FieldValue, Image, Locked, Mutex, Observer, Options, PixelFormat, Policy, Receiver,
+    Segment, Sender, Shareable, Tensor, held_locks, inspect, list,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -267,4 +267,46 @@ fn held_locks_are_named_with_their_holders() {
     assert_eq!(names(&held()), [("second".into(), other, false)]);
     assert!(matches!(shared.second.lock(&shared), Ok(Locked::OwnerDied(_))));
     assert!(matches!(held_locks(dir.name("none")), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn an_object_is_looked_into_and_nothing_is_changed() {
+    let dir = Dir::new();
+    let shared = Segment::<Shared>::create(dir.name("locks"), (), &Options::new(), |_| ()).expect("new");
+    let look = || inspect(dir.name("locks"), 4).expect("it can be read");
+    let state = |path: &str| {
+        let field = look().fields.into_iter().find(|field| field.path == path).expect("a part of it");
+        let FieldValue::Sync(state) = field.value else { panic!("{path} is a lock") };
+        state
+    };
+    let bytes = || std::fs::read(dir.path().join("locks")).expect("its file");
+    let before = bytes();
+    assert_eq!((look().object.name.as_str(), look().id, look().data_size), ("locks", shared.region().id(), 32));
+    assert_eq!((state("first").state.as_str(), state("first").holders), ("free", Vec::new()));
+    assert_eq!(bytes(), before);
+    let mut child = spawn(dir.path(), "hold", &[]);
+    child.expect("held");
+    let second = state("second");
+    let holder = &second.holders[0];
+    assert_eq!((holder.who.as_ref().map(|who| who.pid), holder.alive), (Some(child.pid()), true));
+    assert!(second.waiters.is_empty() && look().participants.len() == 2);
+    std::thread::scope(|scope| {
+        let other = Segment::<Shared>::open(dir.name("locks")).expect("it is there");
+        let _first = shared.first.lock(&shared).expect("the lock");
+        scope.spawn(move || drop(other.first.lock(&other).expect("the lock, in the end")));
+        let pids = |who: Vec<memlane::Who>| who.into_iter().map(|who| who.pid).collect::<Vec<_>>();
+        while pids(state("first").waiters) != [std::process::id()] {
+            std::thread::yield_now();
+        }
+        assert!(look().participants.iter().any(|participant| participant.sleeps_on.as_deref() == Some("first")));
+        assert!(state("second").waiters.is_empty());
+    });
+    child.kill();
+    let second = state("second");
+    assert_eq!((second.holders[0].alive, second.needs_repair), (false, false));
+    drop(shared.second.lock(&shared).expect("the lock"));
+    assert!(state("second").needs_repair && state("second").holders.is_empty());
+    assert!(matches!(inspect(dir.name("none"), 4), Err(Error::NotFound { .. })));
+    let _channel = Sender::<[u8]>::create(dir.name("cam"), &ChannelOptions::new()).expect("new");
+    assert_eq!(inspect(dir.name("cam"), 4).expect("it can be read").fields, []);
 }

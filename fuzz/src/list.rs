@@ -2,7 +2,7 @@
 
 use super::open::{Kind, Object, Users};
 use super::{Input, Place, listed, plant, show};
-use memlane::{Error, Listed, Name, Persistence, gc, remove, retire};
+use memlane::{Error, Listed, Name, Persistence, gc, inspect, remove, retire};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::Permissions;
@@ -64,6 +64,9 @@ pub fn run(data: &[u8]) {
     for object in &all {
         assert!(object.problem.is_some() || !object.foreign);
         assert!(object.problem.is_none() || !(object.stale || object.in_use || object.size > 0));
+        // Whatever it says of itself, there is an end of it.
+        let inspected = inspect(place.name(&object.name), 3);
+        assert!(inspected.is_err() == object.problem.is_some(), "{inspected:?} of {object:?}");
         assert!(object.in_use || (object.users.is_empty() && object.creator.is_none()) || object.stale, "{object:?}");
     }
     // What is listed as stale goes, all else stays.

@@ -229,6 +229,11 @@ fn check_kind(header: &Header, name: &Name, kind: &str) -> Result<(), Error> {
     Err(Error::TypeMismatch { name: name.to_string(), difference })
 }
 
+/// Whether an object is a channel or a service: its description is of messages then, and not of what lies in it.
+pub(crate) fn is_channel(header: &Header) -> bool {
+    ["channel", "service"].iter().any(|kind| is_of(&header.schema, kind))
+}
+
 /// What the description of an object says of the messages, or of what else is at `path`.
 fn schema_at(header: &Header, path: &str) -> Schema {
     Schema::from_text(&header.schema).at(path)

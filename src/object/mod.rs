@@ -17,7 +17,7 @@ pub use name::{Name, ToName};
 use crate::error::{Error, Who};
 use crate::owner::{self, LIFE_BYTE, OwnerId, ROLE_BYTE, Sleep, TABLE_SIZE};
 use crate::prim;
-use crate::sys::{self, Access, Fd, Kind, LockFd, Map, Sharing};
+use crate::sys::{self, Access, Fd, Kind, LockFd, Map, Meta, Sharing};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -409,6 +409,11 @@ impl Found {
         owner::who_in(&self.table().ok()?, OwnerId::in_word(u64::from_ne_bytes(word)))
     }
 
+    /// What the file system knows of it.
+    pub(crate) fn meta(&self) -> Result<Meta, Error> {
+        sys::meta(&self.file).map_err(Error::os("look at", &self.name))
+    }
+
     /// Copies what is at `offset` of the user's bytes.
     pub(crate) fn read(&self, offset: u64, to: &mut [u8]) -> Result<(), Error> {
         let start = self.header.data_offset().saturating_add(offset);
@@ -494,6 +499,11 @@ pub fn gc(directory: Option<&Path>, dry_run: bool) -> Result<Vec<Reclaimed>, Err
         reclaimed.extend(directory.reclaim(&name, dry_run)?);
     }
     Ok(reclaimed)
+}
+
+/// What the memory limit of this process leaves, if there is one that is known.
+pub(crate) fn memory_left() -> Option<u64> {
+    sys::limits().1
 }
 
 /// That directory, or the default one.

@@ -45,6 +45,9 @@ pub struct Field<'a> {
 }
 
 impl Schema {
+    /// What a flexible tail is called.
+    pub(crate) const TAIL: &str = "flexible tail";
+
     /// What describes a `T`.
     #[must_use]
     pub fn of<T: Shareable + ?Sized>() -> Self {
@@ -97,12 +100,20 @@ impl Schema {
     pub fn layout(&self) -> Option<Layout> {
         let whole = self.fields().next().filter(|field| field.path.is_empty())?;
         let align = self.fields().map(|field| alignment(field.kind)).max()?;
-        let Some(tail) = self.fields().find(|field| field.kind == TAIL) else {
+        let Some(tail) = self.fields().find(|field| field.kind == Self::TAIL) else {
             return Layout::described(whole.size, align, None);
         };
         let element = field_path(tail.path, "[]");
         let element = self.fields().find(|field| field.path == element)?;
         Layout::described(tail.offset, align, Some(element.size))
+    }
+
+    /// How far it is from one element of an array to the next, by the parts of the first.
+    pub(crate) fn extent(element: &[Field<'_>]) -> usize {
+        let start = element.iter().map(|field| field.offset).min().unwrap_or(0);
+        let end = element.iter().map(|field| field.offset.saturating_add(field.size)).max().unwrap_or(0);
+        let align = element.iter().map(|field| alignment(field.kind)).max().unwrap_or(1);
+        (end - start).checked_next_multiple_of(align).unwrap_or(usize::MAX)
     }
 
     /// Whether the object `name`, which describes itself as `theirs`, holds this.
@@ -123,9 +134,6 @@ impl Schema {
         self.text
     }
 }
-
-/// What a flexible tail is called.
-pub(super) const TAIL: &str = "flexible tail";
 
 /// The alignment of what is called `kind`; 1 for what is made of other things.
 fn alignment(kind: &str) -> usize {

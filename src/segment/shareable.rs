@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::layout::Layout;
-use super::schema::{Schema, TAIL, field_path};
+use super::schema::{Schema, field_path};
 use crate::owner::OwnerId;
 use core::sync::atomic::{AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
@@ -191,7 +191,7 @@ unsafe impl<T: Shareable<Tail = ()>> Shareable for [T] {
     const PLAIN: bool = T::PLAIN;
 
     fn describe(schema: &mut Schema, path: &str, offset: usize) {
-        schema.line(path, TAIL, offset, 0);
+        schema.line(path, Schema::TAIL, offset, 0);
         T::describe(schema, &field_path(path, "[]"), offset);
     }
 

@@ -6,6 +6,7 @@
 //! said by the call that waits and not by the event.
 
 use super::condvar::{Sleeper, Until, Woken};
+use super::look::Looked;
 use super::spin;
 use crate::error::WaitError;
 use crate::owner::Sleep;
@@ -175,4 +176,9 @@ impl Event {
     pub(crate) fn word(&self) -> &AtomicU32 {
         &self.word
     }
+}
+
+/// What the word says.
+pub(super) fn look(word: u32) -> Looked {
+    Looked::new(if word & SET != 0 { "set" } else { "not set" })
 }

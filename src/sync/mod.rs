@@ -7,12 +7,14 @@ mod condvar;
 mod event;
 mod eventcount;
 mod guard;
+mod look;
 mod mutex;
 
 pub use condvar::{Condvar, Until};
 pub use event::Event;
 pub(crate) use eventcount::EventCount;
 pub use guard::{Locked, MutexGuard, OwnerDied};
+pub(crate) use look::{Looked, look};
 pub use mutex::{Mutex, lock_both};
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -5,6 +5,7 @@
 //! of Linux, with the kernel's list of held locks replaced by a lock byte per participant.
 
 use super::guard::{Data, Locked, MutexGuard, OwnerDied};
+use super::look::Looked;
 use super::{Slices, spin};
 use crate::error::{LockError, Who};
 use crate::owner::{OwnerId, PARTICIPANTS, Sleep};
@@ -319,6 +320,14 @@ pub fn lock_both<'a, A: ?Sized, B: ?Sized>(
         let b = b.acquire(attachment, timeout)?;
         Ok((a.acquire(attachment, timeout)?, b))
     }
+}
+
+/// What the word says.
+pub(super) fn look(word: u64) -> Looked {
+    let owner = OwnerId::in_word(word);
+    let holders = if owner.is_nobody() { Vec::new() } else { vec![(owner, "holds it")] };
+    let state = if holders.is_empty() { "free" } else { "held" };
+    Looked { holders, needs_repair: word & DIRTY != 0, ..Looked::new(state) }
 }
 
 impl<T> Mutex<T> {

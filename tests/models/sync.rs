@@ -8,6 +8,8 @@ pub mod event;
 pub mod eventcount;
 #[path = "../../src/sync/guard.rs"]
 pub mod guard;
+#[path = "../../src/sync/look.rs"]
+pub mod look;
 #[path = "../../src/sync/mutex.rs"]
 pub mod mutex;
 

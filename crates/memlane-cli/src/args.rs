@@ -39,6 +39,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look into an object: what is in it, who takes part, who holds its locks and who waits for them
+    Inspect(crate::commands::inspect::Inspect),
     /// Remove an object; whoever uses it goes on undisturbed
     Rm {
         /// The object
@@ -56,6 +58,11 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look for what could go wrong here, and say how to mend it
+    Doctor(crate::commands::doctor::Doctor),
+    /// The process that the doctor kills
+    #[command(hide = true)]
+    DoctorVictim { name: String },
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -1,6 +1,7 @@
 //! The `memlane` command.
 
 mod args;
+mod blocks;
 mod channel;
 mod commands;
 mod failure;
@@ -28,8 +29,11 @@ fn main() -> ExitCode {
         Command::Top(top) => commands::top::run(&top),
         Command::Tap(tap) => commands::tap::run(&tap),
         Command::Ls { json } => commands::ls::run(json),
+        Command::Inspect(inspect) => commands::inspect::run(&inspect),
         Command::Rm { name, force } => commands::rm::run(&name, force),
         Command::Gc { dry_run, json } => commands::gc::run(dry_run, json),
+        Command::Doctor(doctor) => commands::doctor::run(&doctor),
+        Command::DoctorVictim { name } => commands::doctor::victim(&name),
         Command::Completions { shell } => {
             // Into memory first: `generate` panics when it cannot write.
             let mut script = Vec::new();

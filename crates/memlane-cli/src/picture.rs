@@ -28,8 +28,13 @@ const FORMATS: [(PixelFormat, ColorType, &str); 8] = [
     (PixelFormat::Rgba16, ColorType::Rgba16, "rgba16"),
 ];
 
-fn name(format: PixelFormat) -> &'static str {
-    FORMATS.iter().find(|(its, ..)| *its == format).map_or("unknown", |(.., name)| name)
+/// The name of a format.
+pub(crate) fn name(format: PixelFormat) -> &'static str {
+    match format {
+        PixelFormat::Bgr8 => "bgr8",
+        PixelFormat::Bgra8 => "bgra8",
+        format => FORMATS.iter().find(|(its, ..)| *its == format).map_or("unknown", |(.., name)| name),
+    }
 }
 
 impl Shape {

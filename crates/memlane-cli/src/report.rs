@@ -1,7 +1,8 @@
 //! Numbers as people read them, and what was measured.
 
-use memlane::Who;
+use memlane::{Policy, Who};
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -84,9 +85,24 @@ pub(crate) fn called(who: Option<Who>, role: &str) -> String {
     who.map_or(role.to_owned(), |who| who.to_string())
 }
 
+/// Somebody in JSON.
+pub(crate) fn as_json(who: &Who) -> Value {
+    json!({ "pid": who.pid, "name": who.name, "stopped": who.stopped })
+}
+
 /// Several processes by pid and name.
 pub(crate) fn listed(who: &[Who]) -> String {
     who.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The policy by its name.
+pub(crate) fn policy(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Lossless => "lossless",
+        Policy::Newest => "newest",
+        Policy::Queue => "queue",
+        Policy::Service => "service",
+    }
 }
 
 /// A number of bytes, as people read it.

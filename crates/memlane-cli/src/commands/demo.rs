@@ -1,6 +1,7 @@
 //! `memlane demo`: two real processes, moving pictures, every byte verified.
 
 use crate::args::{Demo, DemoReceiver};
+use crate::blocks::{self, Canvas};
 use crate::failure::Failure;
 use crate::picture::{Source, pixels};
 use crate::report::{Bytes, Summary, called, tell};
@@ -65,6 +66,9 @@ pub(crate) fn run(arguments: &Demo) -> Result<(), Failure> {
     if arguments.json {
         writeln!(out, "{}", serde_json::to_string(&summary).map_err(Failure::failed)?)?;
     } else {
+        if blocks::are_shown() && summary.frames > 0 {
+            write!(out, "{}", drawn(&sources, summary.frames - 1)?)?;
+        }
         writeln!(out, "{summary}")?;
     }
     if summary.verified { Ok(()) } else { Err(Failure::failed("some frames did not arrive as they were sent")) }
@@ -142,6 +146,17 @@ fn send_all(
         }
     }
     Ok(Summary::new(&mut latencies, bytes, start.elapsed(), verified, lost))
+}
+
+/// A small picture of the one that has `number`.
+fn drawn(sources: &[Source], number: u64) -> Result<String, Failure> {
+    let source = &sources[(number % sources.len() as u64) as usize];
+    let shape = source.shape();
+    let mut pixels = vec![0; shape.size() as usize];
+    source.fill(number, &mut pixels)?;
+    let row = shape.width as usize * shape.format.pixel_size() as usize;
+    let rows: Vec<&[u8]> = pixels.chunks_exact(row.max(1)).collect();
+    Ok(blocks::of_rows(shape.width, shape.format, &rows, Canvas::of_terminal()))
 }
 
 fn sources(images: &[PathBuf]) -> Result<Vec<Source>, Failure> {

@@ -1,8 +1,8 @@
 //! `memlane ls`.
 
 use crate::failure::Failure;
-use crate::report::{Bytes, Counted, tell};
-use memlane::{Listed, Persistence, Who};
+use crate::report::{Bytes, Counted, as_json, tell};
+use memlane::{Listed, Persistence};
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -14,7 +14,7 @@ pub(crate) fn run(json: bool) -> Result<(), Failure> {
     }
     let mut out = std::io::stdout().lock();
     if json {
-        return Ok(writeln!(out, "{}", Value::Array(objects.iter().map(as_json).collect()))?);
+        return Ok(writeln!(out, "{}", Value::Array(objects.iter().map(object_as_json).collect()))?);
     }
     let (foreign, objects): (Vec<_>, Vec<_>) = objects.iter().partition(|object| object.foreign);
     let rows: Vec<[String; 5]> = objects.iter().map(|object| as_row(object)).collect();
@@ -36,30 +36,29 @@ pub(crate) fn run(json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn as_json(object: &Listed) -> Value {
-    let who = |who: &Who| json!({ "pid": who.pid, "name": who.name, "stopped": who.stopped });
+pub(super) fn object_as_json(object: &Listed) -> Value {
     json!({
         "name": object.name,
         "size": object.size,
         "type": object.type_name,
         "state": state(object),
         "stale": object.stale,
-        "creator": object.creator.as_ref().map(who),
-        "users": object.users.iter().map(who).collect::<Vec<_>>(),
+        "creator": object.creator.as_ref().map(as_json),
+        "users": object.users.iter().map(as_json).collect::<Vec<_>>(),
         "foreign": object.foreign,
         "problem": object.problem,
     })
 }
 
 /// One word on how an object stands.
-fn state(object: &Listed) -> &'static str {
+pub(super) fn state(object: &Listed) -> &'static str {
     match object {
         Listed { foreign: true, .. } => "foreign",
         Listed { problem: Some(_), .. } => "damaged",
         Listed { stale: true, .. } => "stale",
         Listed { in_use: false, .. } => "kept",
         Listed { persistence: Some(Persistence::Keep), .. } => "in use, kept",
-        Listed { creator: None, .. } => "orphaned",
+        Listed { orphaned: true, .. } => "orphaned",
         _ => "in use",
     }
 }

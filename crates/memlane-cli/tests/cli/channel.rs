@@ -69,6 +69,17 @@ fn role() {
             println!("\nready");
             std::thread::sleep(Duration::from_secs(60));
         }
+        ["hold", "everything", name] => {
+            let shared = Segment::<crate::inspect::Everything>::open(name).expect("it is there");
+            let _held = shared.value.lock(&shared).expect("the lock");
+            println!("\nready");
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        ["wait", name] => {
+            let shared = Segment::<crate::inspect::Everything>::open(name).expect("it is there");
+            println!("\nready");
+            let _held = shared.value.lock(&shared).expect("the lock");
+        }
         _ => panic!("no role {role}"),
     }
 }

@@ -5,8 +5,9 @@ mod channel;
 mod common;
 mod deaths;
 mod demo;
+mod doctor;
 mod images;
-
+mod inspect;
 mod objects;
 mod options;
 mod soak;

@@ -252,3 +252,18 @@ fn tap_shows_no_pictures_where_none_are_wanted() {
     plain.wait_for_text("ended with 0");
     assert!(plain.text().contains("image 2x2 rgb8") && !plain.text().contains('▀'), "{}", plain.text());
 }
+
+#[test]
+fn demo_shows_its_last_picture() {
+    let place = Place::new();
+    let Some(terminal) = Terminal::start(&place, "\"$MEMLANE\" demo --count 3") else { return };
+    terminal.wait_for_text("ended with 0");
+    let screen = terminal.ask(&["capture-pane", "-p", "-e"]);
+    let rows: Vec<_> = screen.lines().filter(|line| line.contains('▀')).collect();
+    // A third of 30 rows; the picture is 16 to 9, and a row two pixels high.
+    assert!(rows.len() == 10 && rows[0].matches('▀').count() == 35, "{screen}");
+    assert!(rows.iter().all(|row| row.contains("38;2;")), "in colour: {screen}");
+    let Some(terminal) = Terminal::start(&place, "NO_COLOR=1 \"$MEMLANE\" demo --count 3") else { return };
+    terminal.wait_for_text("ended with 0");
+    assert!(!terminal.text().contains('▀'));
+}

@@ -1,8 +1,8 @@
 //! What a message is: as a line, as JSON, as bytes, as a file.
 
 use super::follow::Kind;
-use super::picture::{self, write_png};
 use crate::failure::Failure;
+use crate::picture::{self, write_png};
 use crate::report::{Bytes, Time};
 use memlane::{Copied, Dtype, Image, PixelFormat, Tensor, Value};
 use serde_json::{Value as Json, json};
@@ -171,17 +171,15 @@ pub(super) fn hex_dump(bytes: &[u8]) -> String {
 
 /// Writes a message to a file, whole under its name or not at all; says which.
 pub(super) fn save(folder: &Path, with_lane: bool, kind: &Kind, message: &Copied) -> Result<PathBuf, Failure> {
-    let pixels = match kind {
-        Kind::Image => message.value::<Image>().and_then(|image| picture::pixels(&image)),
-        _ => None,
-    };
+    let image = if matches!(kind, Kind::Image) { message.value::<Image>() } else { None };
+    let pixels = image.as_deref().and_then(picture::pixels).filter(|(shape, _)| shape.size() > 0);
     let lane = if with_lane { format!("{}-", message.lane) } else { String::new() };
     let extension = if pixels.is_some() { "png" } else { "bin" };
     let name = format!("{lane}{:06}.{extension}", message.sequence);
     let (path, draft) = (folder.join(&name), folder.join(format!(".{name}.part")));
     let refuse = |error: &dyn Display| Failure::failed(format!("cannot write '{}': {error}", path.display()));
     let written = match pixels {
-        Some(pixels) => write_png(&draft, &pixels).map_err(|error| refuse(&error)),
+        Some((shape, pixels)) => write_png(&draft, shape, &pixels).map_err(|error| refuse(&error)),
         None => std::fs::write(&draft, &message.bytes).map_err(|error| refuse(&error)),
     };
     let named = written.and_then(|()| std::fs::rename(&draft, &path).map_err(|error| refuse(&error)));

@@ -2,8 +2,8 @@
 
 mod content;
 mod follow;
-mod picture;
 
+use crate::blocks::{self, Canvas};
 use crate::failure::Failure;
 use crate::report::{Counted, tell};
 use crate::stop::{GLANCE, stopped};
@@ -11,8 +11,7 @@ use clap::Args;
 use content::Line;
 use follow::{Followed, News};
 use memlane::{Copied, Image, Name, Tensor};
-use picture::Canvas;
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -155,7 +154,7 @@ impl Watcher<'_> {
     }
 
     fn shows_pictures(&self) -> bool {
-        !self.arguments.no_picture && !self.arguments.json && stdout().is_terminal() && picture::is_colored()
+        !self.arguments.no_picture && !self.arguments.json && blocks::are_shown()
     }
 
     fn show(&self, followed: &Followed, message: &Copied, missed: u64) -> Result<(), Failure> {
@@ -173,7 +172,7 @@ impl Watcher<'_> {
             write!(out, "{}", content::hex_dump(bytes))?;
         }
         if self.shows_pictures()
-            && let Some(picture) = line.image().and_then(|image| picture::half_blocks(image, Canvas::of_terminal()))
+            && let Some(picture) = line.image().and_then(|image| blocks::of_image(image, Canvas::of_terminal()))
         {
             write!(out, "{picture}")?;
         }

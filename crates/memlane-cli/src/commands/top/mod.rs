@@ -5,11 +5,11 @@ mod table;
 mod watch;
 
 use crate::failure::Failure;
-use crate::report::Counted;
+use crate::report::{Counted, as_json, policy};
 use crate::stop::{GLANCE, stopped};
 use clap::Args;
-use memlane::Who;
-use serde_json::{Value, json};
+use memlane::{ChannelInfo, ReceiverInfo, SenderInfo};
+use serde_json::{Map, Value, json};
 use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -110,7 +110,7 @@ fn print(mut out: impl Write, directory: &Path, snapshot: &Snapshot) -> Result<(
 fn print_json(mut out: impl Write, directory: &Path, snapshot: &Snapshot) -> Result<(), Failure> {
     let lock = |(object, lock): &(String, memlane::HeldLock)| {
         json!({
-            "object": object, "lock": lock.lock, "holder": lock.holder.as_ref().map(who), "alive": lock.alive,
+            "object": object, "lock": lock.lock, "holder": lock.holder.as_ref().map(as_json), "alive": lock.alive,
         })
     };
     let line = json!({
@@ -120,10 +120,6 @@ fn print_json(mut out: impl Write, directory: &Path, snapshot: &Snapshot) -> Res
     });
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
-}
-
-fn who(who: &Who) -> Value {
-    json!({ "pid": who.pid, "name": who.name, "stopped": who.stopped })
 }
 
 fn channel(channel: &Channel) -> Value {
@@ -136,24 +132,32 @@ fn channel(channel: &Channel) -> Value {
     };
     let mut value = json!({ "name": channel.name, "state": state, "problem": problem });
     let (Some(info), Some(fields)) = (&channel.info, value.as_object_mut()) else { return value };
-    let sender = |sender: &memlane::SenderInfo| json!({ "who": sender.who.as_ref().map(who), "lane": sender.lane, "sent": sender.sent });
-    let receiver = |(index, receiver): (usize, &memlane::ReceiverInfo)| {
+    let mut more = info_as_json(info);
+    let receivers = more.get_mut("receivers").and_then(Value::as_array_mut).into_iter().flatten();
+    for (receiver, grows) in receivers.zip(&channel.growing) {
+        receiver["lag_grows"] = (*grows).into();
+    }
+    more.insert("messages_per_second".into(), channel.rate.into());
+    fields.extend(more);
+    value
+}
+
+/// What a channel is like, who takes part, and how far they are.
+pub(super) fn info_as_json(info: &ChannelInfo) -> Map<String, Value> {
+    let sender = |sender: &SenderInfo| json!({ "who": sender.who.as_ref().map(as_json), "lane": sender.lane, "sent": sender.sent });
+    let receiver = |receiver: &ReceiverInfo| {
         json!({
-            "who": receiver.who.as_ref().map(who), "lag": receiver.lag, "lag_grows": channel.growing.get(index),
-            "missed": receiver.missed, "holds": receiver.claims,
-            "latency_ns": receiver.latency.map(|latency| latency.as_nanos() as u64),
+            "who": receiver.who.as_ref().map(as_json), "lag": receiver.lag, "missed": receiver.missed,
+            "holds": receiver.claims, "latency_ns": receiver.latency.map(|latency| latency.as_nanos() as u64),
         })
     };
-    let more = json!({
-        "type": info.message_type, "policy": table::policy(info.policy), "messages_per_second": channel.rate,
-        "max_message": info.max_message, "slots": info.slots, "slots_used": info.used, "sent": info.sent,
+    let info = json!({
+        "type": info.message_type, "policy": policy(info.policy), "max_message": info.max_message,
+        "slots": info.slots, "slots_used": info.used, "sent": info.sent,
         "max_senders": info.max_senders, "max_receivers": info.max_receivers,
         "senders": info.senders.iter().map(sender).collect::<Vec<_>>(),
         "dead_senders": info.dead_senders.iter().map(sender).collect::<Vec<_>>(),
-        "receivers": info.receivers.iter().enumerate().map(receiver).collect::<Vec<_>>(),
+        "receivers": info.receivers.iter().map(receiver).collect::<Vec<_>>(),
     });
-    if let Value::Object(more) = more {
-        fields.extend(more);
-    }
-    value
+    info.as_object().cloned().unwrap_or_default()
 }

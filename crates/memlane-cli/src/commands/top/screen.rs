@@ -4,7 +4,7 @@ use super::table::{self, Cell, Table, Tone};
 use super::watch::{Channel, Snapshot, Watch};
 use super::{HELP, nothing, summary};
 use crate::failure::Failure;
-use crate::report::Bytes;
+use crate::report::{self, Bytes};
 use crate::stop::{GLANCE, stopped};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -172,7 +172,7 @@ impl View {
         let Some(channel) = self.snapshot.channels.get(self.index()) else { return };
         let Some(info) = &channel.info else { return };
         let [head, rest] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
-        let (kind, policy, size) = (&info.message_type, table::policy(info.policy), Bytes(info.max_message));
+        let (kind, policy, size) = (&info.message_type, report::policy(info.policy), Bytes(info.max_message));
         let what = format!("{}: {kind}, {policy}, {} slots of up to {size}", channel.name, info.slots);
         frame.render_widget(Line::from(what).style(Modifier::BOLD), head);
         let table = table::participants([channel], false);

@@ -1,7 +1,7 @@
 //! What was seen, as tables: for a terminal, with columns left out where it is narrow, or as plain text.
 
 use super::watch::{Channel, Snapshot, State};
-use crate::report::{Counted, Time};
+use crate::report::{Counted, Time, policy};
 use memlane::{ChannelInfo, Policy, ReceiverInfo, SenderInfo, Who};
 use std::fmt;
 
@@ -327,16 +327,6 @@ fn latency(latency: Option<std::time::Duration>) -> Cell {
 
 fn per_second(rate: f64) -> String {
     if rate < 100.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
-}
-
-/// The policy by its name.
-pub(super) fn policy(policy: Policy) -> &'static str {
-    match policy {
-        Policy::Lossless => "lossless",
-        Policy::Newest => "newest",
-        Policy::Queue => "queue",
-        Policy::Service => "service",
-    }
 }
 
 #[cfg(test)]

@@ -1,94 +1,42 @@
-//! Images: as small pictures of half blocks in 24-bit colour, and as PNG files.
+//! Small pictures of half blocks in 24-bit colour, for terminals.
 
-use image::ColorType;
 use memlane::{Image, PixelFormat};
 use ratatui::crossterm::terminal;
 use std::fmt::Write;
-use std::path::Path;
+use std::io::{IsTerminal, stdout};
 
-/// The name of a format.
-pub(super) fn name(format: PixelFormat) -> &'static str {
-    match format {
-        PixelFormat::Gray8 => "gray8",
-        PixelFormat::Gray16 => "gray16",
-        PixelFormat::GrayAlpha8 => "gray-alpha8",
-        PixelFormat::GrayAlpha16 => "gray-alpha16",
-        PixelFormat::Rgb8 => "rgb8",
-        PixelFormat::Rgb16 => "rgb16",
-        PixelFormat::Rgba8 => "rgba8",
-        PixelFormat::Rgba16 => "rgba16",
-        PixelFormat::Bgr8 => "bgr8",
-        PixelFormat::Bgra8 => "bgra8",
-        _ => "unknown",
-    }
-}
-
-/// The pixels as a file has them: no gaps between rows, red first.
-pub(super) struct Pixels {
-    width: u32,
-    height: u32,
-    color: ColorType,
-    bytes: Vec<u8>,
-}
-
-/// `None` if the image's fields do not fit together, or there are no pixels.
-pub(super) fn pixels(image: &Image) -> Option<Pixels> {
-    let (format, rows) = image.rows()?;
-    let (color, blue_first) = match format {
-        PixelFormat::Gray8 => (ColorType::L8, false),
-        PixelFormat::Gray16 => (ColorType::L16, false),
-        PixelFormat::GrayAlpha8 => (ColorType::La8, false),
-        PixelFormat::GrayAlpha16 => (ColorType::La16, false),
-        PixelFormat::Rgb8 => (ColorType::Rgb8, false),
-        PixelFormat::Rgb16 => (ColorType::Rgb16, false),
-        PixelFormat::Rgba8 => (ColorType::Rgba8, false),
-        PixelFormat::Rgba16 => (ColorType::Rgba16, false),
-        PixelFormat::Bgr8 => (ColorType::Rgb8, true),
-        PixelFormat::Bgra8 => (ColorType::Rgba8, true),
-        _ => return None,
-    };
-    let mut bytes = rows.collect::<Vec<_>>().concat();
-    if blue_first {
-        bytes.chunks_exact_mut(color.bytes_per_pixel().into()).for_each(|pixel| pixel.swap(0, 2));
-    }
-    let (width, height) = (image.width, image.height);
-    (width > 0 && height > 0).then_some(Pixels { width, height, color, bytes })
-}
-
-pub(super) fn write_png(path: &Path, pixels: &Pixels) -> image::ImageResult<()> {
-    let Pixels { width, height, color, bytes } = pixels;
-    image::save_buffer_with_format(path, bytes, *width, *height, *color, image::ImageFormat::Png)
-}
-
-/// Whether colours are wanted, without which a picture is none.
-pub(super) fn is_colored() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// Whether standard output shows pictures: it is a terminal, and colours are wanted, without which a picture is none.
+pub(crate) fn are_shown() -> bool {
+    stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 /// The room for a picture, in pixels: a cell is one wide and two high.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Canvas {
+pub(crate) struct Canvas {
     width: u32,
     height: u32,
 }
 
 impl Canvas {
     /// A third of the terminal's rows, so that two pictures can be compared.
-    pub(super) fn of_terminal() -> Self {
+    pub(crate) fn of_terminal() -> Self {
         let (columns, rows) = terminal::size().unwrap_or((80, 24));
         Self { width: u32::from(columns).min(64), height: (u32::from(rows) * 2 / 3).max(2) }
     }
 }
 
 /// The image, scaled down to the canvas. `None` if its fields do not fit together, or there are no pixels.
-pub(super) fn half_blocks(image: &Image, canvas: Canvas) -> Option<String> {
+pub(crate) fn of_image(image: &Image, canvas: Canvas) -> Option<String> {
     let (format, rows) = image.rows()?;
     let rows: Vec<&[u8]> = rows.collect();
-    let (width, height) = (image.width, image.height);
-    if width == 0 || height == 0 {
-        return None;
-    }
+    (image.width > 0 && image.height > 0).then(|| of_rows(image.width, format, &rows, canvas))
+}
+
+/// Some rows of pixels, scaled down to the canvas.
+pub(crate) fn of_rows(width: u32, format: PixelFormat, rows: &[&[u8]], canvas: Canvas) -> String {
+    let height = rows.len() as u32;
     let scale =
         f64::max(f64::from(width) / f64::from(canvas.width), f64::from(height) / f64::from(canvas.height)).max(1.0);
     let size = |length: u32| ((f64::from(length) / scale) as u32).max(1);
@@ -111,7 +59,7 @@ pub(super) fn half_blocks(image: &Image, canvas: Canvas) -> Option<String> {
         }
         text.push_str("\x1b[0m\n");
     }
-    Some(text)
+    text
 }
 
 /// A pixel as red, green and blue of 8 bits; what is transparent is black.

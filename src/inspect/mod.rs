@@ -1,9 +1,15 @@
 //! What there is and who uses it: read-only, and never in anybody's way.
 
+mod fields;
+
+pub use fields::{FieldValue, Holder, Inspected, SyncState};
+
+use crate::channel::is_channel;
 use crate::error::{Error, Who, shown};
-use crate::object::{Condition, Directory, Found, Name, Persistence, ToName, path_or_default};
-use crate::owner::{self, OwnerId, PARTICIPANTS};
+use crate::object::{Condition, Directory, Found, Name, Persistence, ToName, memory_left, path_or_default};
+use crate::owner::{self, OwnerId, PARTICIPANTS, Sleep};
 use crate::sys::Access;
+use fields::Reading;
 use std::path::{Path, PathBuf};
 
 /// One object, as [`list`] found it.
@@ -20,6 +26,8 @@ pub struct Listed {
     pub persistence: Option<Persistence>,
     /// Whether nobody uses it any more, and nobody asked to keep it: `gc` will remove it.
     pub stale: bool,
+    /// Whether its creator is gone and others use it: the next create takes it over, or replaces it.
+    pub orphaned: bool,
     /// Who created it, or took it over, and lives; not known if it has not mapped it for writing.
     pub creator: Option<Who>,
     /// Who is attached to it for reading and writing, an entry for each attachment.
@@ -54,16 +62,20 @@ pub fn list(directory: Option<&Path>) -> Result<Vec<Listed>, Error> {
 }
 
 fn describe(found: Found) -> Result<Listed, Error> {
+    describe_with(&found, &found.table()?)
+}
+
+fn describe_with(found: &Found, table: &[u8]) -> Result<Listed, Error> {
     let condition = found.condition()?;
-    let table = found.table()?;
-    let held = |index: &usize| owner::is_held(&found.locks, *index).unwrap_or(false);
-    let users = (0..PARTICIPANTS).filter(held).filter_map(|index| owner::holder_in(&table, index)).collect();
+    let reading = Reading { found, table };
+    let users = (0..PARTICIPANTS).filter_map(|index| reading.attached(index)).collect();
     Ok(Listed {
         name: found.name.to_string(),
         size: found.header.total().unwrap_or(0),
         type_name: found.header.type_name(),
         persistence: Some(found.header.persistence),
         stale: condition == Condition::Dead,
+        orphaned: condition == Condition::Orphaned,
         creator: found.creator().filter(|_| condition == Condition::Created),
         users,
         in_use: matches!(condition, Condition::Created | Condition::Orphaned),
@@ -79,12 +91,86 @@ fn damaged(name: &Name, error: &Error) -> Listed {
         type_name: None,
         persistence: None,
         stale: false,
+        orphaned: false,
         creator: None,
         users: Vec::new(),
         in_use: false,
         problem: Some(error.to_string()),
         foreign: matches!(error, Error::Foreign { .. }),
     }
+}
+
+/// An object, and all that can be seen in it, as [`inspect`] found it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// Its name, type and state, and who uses it.
+    pub object: Listed,
+    /// A random number that no other object has or had.
+    pub id: u128,
+    /// The number of bytes for the user.
+    pub data_size: u64,
+    /// The elements of its flexible tail; 0 if it has none.
+    pub tail: u64,
+    /// Whether its memory was not reserved.
+    pub sparse: bool,
+    /// The user it belongs to.
+    pub user: u32,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Who is attached to it for reading and writing.
+    pub participants: Vec<Participant>,
+    /// What its description names, each part after the one it is in, and what is in it. Empty for raw
+    /// bytes, and for channels, for which there is the [`Observer`](crate::Observer).
+    pub fields: Vec<Inspected>,
+}
+
+/// An attachment to an object for reading and writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Participant {
+    /// Its place in the participant table.
+    pub slot: usize,
+    /// Who it is.
+    pub who: Who,
+    /// What it sleeps on, as it says itself: the path of a lock, condition or event.
+    pub sleeps_on: Option<String>,
+}
+
+/// Looks into an object, whatever is in it, with the first `most` elements of each array. It takes no part in it: nobody
+/// waits for it, and what changes meanwhile may be of different moments.
+///
+/// # Errors
+///
+/// [`Error::NotFound`], [`Error::Foreign`] and those of a damaged object.
+pub fn inspect(name: impl ToName, most: usize) -> Result<Inspection, Error> {
+    let found = find(&name.to_name()?)?;
+    let (table, meta) = (found.table()?, found.meta()?);
+    let reading = Reading { found: &found, table: &table };
+    let fields = if is_channel(&found.header) { Vec::new() } else { reading.fields(most) };
+    let participant = |slot| {
+        let who = reading.attached(slot)?;
+        let offset = owner::sleep_in(&table, slot).map(Sleep::offset);
+        Some(Participant { slot, who, sleeps_on: offset.map(|offset| fields::awaited(&fields, offset)) })
+    };
+    Ok(Inspection {
+        object: describe_with(&found, &table)?,
+        id: found.header.id,
+        data_size: found.header.data_len,
+        tail: found.header.tail,
+        sparse: found.header.sparse,
+        user: meta.user,
+        mode: meta.mode & 0o777,
+        participants: (0..PARTICIPANTS).filter_map(participant).collect(),
+        fields,
+    })
+}
+
+/// What has the name; nobody can be in the midst of giving it one or taking it away.
+fn find(name: &Name) -> Result<Found, Error> {
+    let directory = Directory::open(name.directory())?;
+    let _lock = directory.lock()?;
+    Found::open(name, &directory, Access::Read)?.ok_or_else(|| Error::NotFound { name: name.to_string() })
 }
 
 /// A lock that is held.
@@ -105,11 +191,7 @@ pub struct HeldLock {
 ///
 /// [`Error::NotFound`], and those of a damaged object.
 pub fn held_locks(name: impl ToName) -> Result<Vec<HeldLock>, Error> {
-    let name = name.to_name()?;
-    let directory = Directory::open(name.directory())?;
-    let _lock = directory.lock()?;
-    let found = Found::open(&name, &directory, Access::Read)?;
-    let found = found.ok_or_else(|| Error::NotFound { name: name.to_string() })?;
+    let found = find(&name.to_name()?)?;
     let table = found.table()?;
     let mut held = Vec::new();
     for (path, offset) in found.header.fields_of("mutex") {
@@ -139,6 +221,8 @@ pub struct Space {
     pub total: u64,
     /// Whether the directory is in memory; if not, everything works, but slowly, and is written to a disk.
     pub in_memory: bool,
+    /// Bytes that the memory limit of this process's control group (of its container) leaves, if there is one that is known.
+    pub memory_left: Option<u64>,
 }
 
 /// Says how much memory is left for objects in `directory` (the default one if `None`).
@@ -149,5 +233,6 @@ pub struct Space {
 pub fn space(directory: Option<&Path>) -> Result<Space, Error> {
     let path = path_or_default(directory);
     let system = Directory::open(&path)?.file_system()?;
-    Ok(Space { directory: path, free: system.free, total: system.total, in_memory: system.in_memory })
+    let (free, total, in_memory) = (system.free, system.total, system.in_memory);
+    Ok(Space { directory: path, free, total, in_memory, memory_left: memory_left() })
 }
