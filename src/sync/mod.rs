@@ -8,12 +8,18 @@ mod event;
 mod eventcount;
 mod guard;
 mod mutex;
+mod named;
+mod reentrant;
+mod rwlock;
+mod word;
 
 pub use condvar::{Condvar, Until};
 pub use event::Event;
 pub(crate) use eventcount::EventCount;
 pub use guard::{Locked, MutexGuard, OwnerDied};
 pub use mutex::{Mutex, lock_both};
+pub use reentrant::{ReentrantMutex, ReentrantMutexGuard};
+pub use rwlock::{NotUpgraded, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

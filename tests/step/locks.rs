@@ -11,7 +11,7 @@ use crate::peek::{
 };
 use crate::scenarios::{Run, half_change, in_time, wait_until};
 use crate::victim::{OBJECT, Shared, State, create};
-use memlane::{LockError, Locked, Persistence, Segment, Until, WaitError, lock_both};
+use memlane::{LockError, Locked, MutexGuard, Persistence, Segment, Until, WaitError, lock_both};
 use std::cell::Cell;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -139,7 +139,7 @@ fn set_in_time(wait: impl FnOnce(Until) -> Result<(), WaitError>) -> Outcome {
     }
 }
 
-fn counted(locked: Result<Locked<State>, LockError>) -> Outcome {
+fn counted(locked: Result<Locked<MutexGuard<State>>, LockError>) -> Outcome {
     let (mut state, outcome) = match locked {
         Ok(Locked::Clean(state)) => (state, Done),
         Ok(Locked::OwnerDied(mut died)) => {
@@ -156,7 +156,7 @@ fn counted(locked: Result<Locked<State>, LockError>) -> Outcome {
     outcome
 }
 
-fn counted_both(state: Locked<State>, second: Locked<u64>) -> Outcome {
+fn counted_both(state: Locked<MutexGuard<State>>, second: Locked<MutexGuard<u64>>) -> Outcome {
     *second.or_repair(|_| ()) += 1;
     counted(Ok(state))
 }
