@@ -7,7 +7,9 @@ use common::{Child, Dir, hear, role, say, spawn};
 use memlane::{
     LockError, Locked, Mutex, Name, Options, Region, RwLock, RwLockWriteGuard, Segment, Shareable, held_locks,
 };
+use std::fs::File;
 use std::mem::offset_of;
+use std::os::unix::fs::FileExt;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -52,6 +54,15 @@ fn word(dir: &Dir, offset: usize) -> u64 {
     let mut word = [0; 8];
     Region::open(dir.name("m")).and_then(|bytes| bytes.read_at(offset, &mut word)).expect("it is there");
     u64::from_ne_bytes(word)
+}
+
+/// Overwrites the readers' words of `few`.
+fn poke(dir: &Dir, words: [u64; 2]) {
+    let file = File::options().write(true).read(true).open(dir.path().join("m")).expect("the object");
+    let mut data = [0; 8];
+    file.read_exact_at(&mut data, 40).expect("its header"); // which says where the data begins
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    file.write_all_at(&bytes, u64::from_ne_bytes(data) + FEW as u64).expect("words of it");
 }
 
 /// Returns when the word at `offset` has one of these bits.
@@ -442,22 +453,14 @@ fn who_finds_no_word_to_read_by_keeps_the_writers() {
     let dir = Dir::new();
     let users = [create(&dir.name("m")), open(&dir), open(&dir)];
     let read = |user: usize| users[user].few.try_read(&users[user]);
-    let poke = |words: [u64; 2]| {
-        let file = std::fs::File::options().write(true).read(true).open(dir.path().join("m")).expect("the object");
-        let mut data = [0; 8];
-        std::os::unix::fs::FileExt::read_exact_at(&file, &mut data, 40).expect("its header");
-        let at = u64::from_ne_bytes(data) + FEW as u64;
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, at).expect("words of it");
-    };
     let guards = (read(1).expect("a word"), read(2).expect("a word"));
     let words = [word(&dir, FEW), word(&dir, FEW + 8)];
     drop(guards);
     let mut guard = clean(users[0].few.try_write(&users[0]));
     *guard = 5;
-    poke(words); // as two that are about to see that somebody writes
+    poke(&dir, words); // as two that are about to see that somebody writes
     let guard = guard.downgrade();
-    poke([0, 0]);
+    poke(&dir, [0, 0]);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             assert_eq!(*read(1).expect("it reads"), 5);
@@ -467,6 +470,36 @@ fn who_finds_no_word_to_read_by_keeps_the_writers() {
     assert_eq!(*guard, 5);
     drop(guard);
     assert!(users[1].few.try_write(&users[1]).is_ok());
+}
+
+#[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "writes to the object's file")]
+fn who_gives_up_to_write_leaves_the_mark() {
+    let dir = Dir::new();
+    let (shared, other) = (create(&dir.name("m")), open(&dir));
+    let guard = other.few.read(&other).expect("the lock");
+    let words = [word(&dir, FEW), word(&dir, FEW + 8)];
+    drop(guard);
+    clean(shared.few.write(&shared)).abandon();
+    poke(&dir, words); // as one that is about to see that it is to be repaired
+    assert!(timed_out(shared.few.try_write(&shared)));
+    poke(&dir, [0, 0]);
+    assert!(needs_repair(other.few.try_read(&other)));
+    assert!(matches!(shared.few.try_write(&shared), Ok(Locked::OwnerDied(_))));
+}
+
+#[test]
+fn more_holds_than_a_word_counts_take_another_one() {
+    const MORE: usize = if cfg!(miri) { 2 } else { 0x3fff + 2 };
+    let dir = Dir::new();
+    let (shared, other) = (create(&dir.name("m")), open(&dir));
+    let guards: Vec<_> = (0..MORE).map(|_| shared.few.read(&shared).expect("the lock")).collect();
+    assert_eq!(word(&dir, FEW + 8) & 0xffff != 0, MORE > 0x3fff);
+    std::thread::scope(|scope| {
+        assert!(scope.spawn(|| timed_out(other.few.try_write(&other))).join().expect("no panic"));
+    });
+    drop(guards);
+    assert_eq!((word(&dir, FEW), word(&dir, FEW + 8)), (0, 0));
 }
 
 #[test]

@@ -96,17 +96,21 @@ impl<'a> Words<'a> {
     }
 
     fn look(self) -> Look {
-        // ORDERING: Acquire pairs with the Release by which the last writer left: what it wrote is seen; and with that by which
-        // a writer came into the word: it is in the table too.
-        let seen = self.writer.load(Ordering::Acquire);
-        let owner = OwnerId::in_word(seen);
-        let is_shut = !owner.is_nobody() && seen & (WRITING | DRAINING) != 0;
-        if is_shut && !self.attachment.is_dead(owner) {
-            Look::Shut(seen)
-        } else if seen & DIRTY != 0 || is_shut && seen & WRITING != 0 {
-            Look::HalfChanged
-        } else {
-            Look::Open
+        loop {
+            // ORDERING: Acquire pairs with the Release by which the last writer left: what it wrote is seen; and with that by
+            // which a writer came into the word: it is in the table too.
+            let seen = self.writer.load(Ordering::Acquire);
+            let owner = OwnerId::in_word(seen);
+            let is_shut = !owner.is_nobody() && seen & (WRITING | DRAINING) != 0;
+            if is_shut && !self.attachment.is_dead(owner) {
+                return Look::Shut(seen);
+            }
+            // What is found dead may have gone on from draining to writing since the word was read.
+            if is_shut && self.writer.load(Ordering::Relaxed) != seen {
+                continue;
+            }
+            let half_changed = seen & DIRTY != 0 || is_shut && seen & WRITING != 0;
+            return if half_changed { Look::HalfChanged } else { Look::Open };
         }
     }
 
