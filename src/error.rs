@@ -273,7 +273,7 @@ fn shortened(text: &str) -> String {
 
 /// Why a lock was not taken. The lock and what it guards are as they were.
 ///
-/// Of several reasons it is the first of `NotInSegment`, `Forked`, `Retired`, `AlreadyLocked`, `TimedOut` and `Interrupted`: that the
+/// Of several reasons it is the first of `NotInSegment`, `Forked`, `Retired`, `AlreadyLocked`, `NeedsRepair`, `TimedOut` and `Interrupted`: that the
 /// object can be used no more is said also to a thread that holds the lock.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -299,6 +299,15 @@ pub enum LockError {
     /// This thread holds it already: waiting would never end.
     #[error("this thread holds the lock {lock} of '{object}' already: unlock it first, or pass the guard on")]
     AlreadyLocked {
+        /// The object that the lock lies in.
+        object: Box<str>,
+        /// The lock, as in `TimedOut`.
+        lock: Box<str>,
+    },
+
+    /// A writer died while it changed the data, or gave it back half-changed, and nobody has repaired it since.
+    #[error("a writer died while it changed {lock} of '{object}': take the write lock and repair")]
+    NeedsRepair {
         /// The object that the lock lies in.
         object: Box<str>,
         /// The lock, as in `TimedOut`.

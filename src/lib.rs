@@ -3,7 +3,7 @@
 //! Start with [`Sender`] and [`Receiver`]: messages of any size, filled and read in place, from one or several processes to
 //! any number of others; with [`Server`] and [`Client`], requests and answers. For state that several processes change
 //! there is [`Segment`]: a value of your own type, built in shared memory by one process and used in place by others, with
-//! a [`Mutex`], [`Condvar`] and [`Event`] inside that survive `kill -9`. [`SharedMemory`], [`Region`] and [`RegionMut`]
+//! a [`Mutex`], [`RwLock`], [`Condvar`] and [`Event`] inside that survive `kill -9`. [`SharedMemory`], [`Region`] and [`RegionMut`]
 //! are the same without a type. Names are taken away with [`remove()`], [`retire`] and [`gc`]; [`list`] and [`Observer`]
 //! show what there is and who uses it.
 //!
@@ -57,6 +57,8 @@ pub use segment::{Bool, Field, Layout, Placed, Schema, Segment, Shareable, Tail,
 #[doc(hidden)]
 pub use segment::{PickTail, TailIf};
 pub use sync::{Condvar, Event, Locked, Mutex, MutexGuard, OwnerDied, Until, lock_both};
+pub use sync::{NotUpgraded, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
+pub use sync::{ReentrantMutex, ReentrantMutexGuard};
 
 /// For tests of memlane itself: what other processes, and their deaths, would do to an object.
 #[doc(hidden)]

@@ -94,7 +94,7 @@ impl OwnerId {
     }
 
     /// The slot, if it is one: the word comes from shared memory and may hold anything.
-    fn slot(self) -> Option<usize> {
+    pub(crate) fn slot(self) -> Option<usize> {
         let slot = (self.0 & Self::SLOT).checked_sub(1)? as usize;
         (slot < PARTICIPANTS).then_some(slot)
     }
@@ -239,6 +239,11 @@ pub(crate) fn sleeps_in(table: &[u8]) -> impl Iterator<Item = Sleep> {
 pub(crate) fn sleep_in(table: &[u8], index: usize) -> Option<Sleep> {
     let slot = table.chunks_exact(size_of::<Slot>()).nth(index)?;
     Sleep::from_word(slot[offset_of!(Slot, sleep)..][..8].try_into().map_or(0, u64::from_ne_bytes))
+}
+
+/// Whether what a schema calls `kind` is a lock: so many words as its size has room for, each of which names who holds it.
+pub(crate) fn is_lock(kind: &str) -> bool {
+    matches!(kind, "mutex" | "reentrant mutex" | "rwlock")
 }
 
 /// Whether slot `index` is held by a living process that is not behind `locks` itself.

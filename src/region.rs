@@ -531,7 +531,7 @@ impl Attachment {
 
     /// What the lock at `offset` of the user's bytes is called, for errors.
     pub(crate) fn lock_at(&self, offset: usize) -> Box<str> {
-        let path = self.object.header.path_of("mutex", offset);
+        let path = self.object.header.lock_at(offset);
         path.map_or(format!("at offset {offset}"), |path| format!("`{path}`")).into()
     }
 

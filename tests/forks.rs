@@ -6,7 +6,7 @@ mod common;
 use common::{Dir, hear, role, say, spawn};
 use memlane::{
     ChannelOptions, Error, Event, Loan, LockError, Locked, Message, Mutex, Name, Options, Persistence, Receiver,
-    Segment, SendError, Sender, Shareable, SharedMemory, Ticket, Until,
+    ReentrantMutex, RwLock, Segment, SendError, Sender, Shareable, SharedMemory, Ticket, Until,
 };
 use std::fs::File;
 use std::io::Write;
@@ -24,6 +24,16 @@ struct Shared {
     spare: Mutex<u64>,
     free: Mutex<u64>,
     event: Event,
+}
+
+/// What is held in all the ways there are.
+#[derive(Shareable)]
+#[repr(C)]
+struct Ways {
+    read: RwLock<u64>,
+    written: RwLock<u64>,
+    downgraded: RwLock<u64>,
+    reentrant: ReentrantMutex<u64>,
 }
 
 fn create(name: &Name) -> Segment<Shared> {
@@ -47,6 +57,7 @@ fn child() {
             }
         }
         "fork with a channel" => fork_with_a_channel(),
+        "fork with guards" => fork_with_guards(&Segment::open("ways").expect("it is there")),
         "raw clones" => raw_clones(),
         "be the first twice" => be_the_first_twice(),
         other => panic!("no role {other}"),
@@ -132,6 +143,40 @@ fn a_forked_child_holds_nothing_and_its_parents_death_is_seen() {
     parent.expect("owner died: true");
     parent.say("end");
     assert_eq!(parent.hear(), None);
+}
+
+/// Forks while it holds each lock. The forked child drops all guards.
+fn fork_with_guards(ways: &Segment<Ways>) {
+    let read = ways.read.read(ways).expect("the lock");
+    let written = ways.written.write(ways).expect("the lock").or_repair(|_| ());
+    let downgraded = ways.downgraded.write(ways).expect("the lock").or_repair(|_| ());
+    let reentrant = ways.reentrant.lock(ways).expect("the lock").or_repair(|_| ());
+    // SAFETY: the child uses only what fork handlers keep usable, memory and this library.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop((read, written, downgraded.downgrade(), reentrant));
+        say(&format!("{:?}", ways.read.try_read(ways).map(drop)));
+        hear();
+        // SAFETY: ends this process at once, without the destructors of what belongs to its parent.
+        unsafe { libc::_exit(0) };
+    }
+    // SAFETY: the child is ours, and what may be null is null.
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+}
+
+#[test]
+fn a_forked_child_gives_back_none_of_its_parents_locks() {
+    let dir = Dir::new();
+    let mine = Segment::<Ways>::create(dir.name("ways"), (), &Options::new(), |_| ()).expect("a fresh object");
+    let mut parent = spawn(dir.path(), "fork with guards", &[]);
+    parent.expect(r#"Err(Forked { object: "ways" })"#);
+    let held = |error: Option<LockError>| matches!(error, Some(LockError::TimedOut { .. }));
+    assert!(mine.read.try_read(&mine).is_ok() && held(mine.read.try_write(&mine).err()));
+    assert!(held(mine.written.try_read(&mine).err()), "the parent writes");
+    assert!(held(mine.downgraded.try_read(&mine).err()), "the parent writes");
+    assert!(held(mine.reentrant.try_lock(&mine).err()));
+    assert!(parent.finish().success());
+    assert!(mine.written.try_read(&mine).is_ok() && mine.reentrant.try_lock(&mine).is_ok());
 }
 
 /// Forks while it has everything there is of a channel. The forked child uses and drops it all.

@@ -16,8 +16,8 @@ mod watch;
 use common::{Child, Dir, role, say, spawn, times};
 use garble::garble;
 use memlane::{
-    Error, LockError, Locked, Name, Options, Origin, Region, Segment, SharedMemory, Until, WaitError, gc, list,
-    lock_both, remove, retire, space,
+    Error, LockError, Locked, MutexGuard, Name, Options, Origin, Region, Segment, SharedMemory, Until, WaitError, gc,
+    list, lock_both, remove, retire, space,
 };
 use object::{CREATOR, DATA, OTHER, SCHEMA, STATE, Victim, WORD, create, put, u64_at};
 use random::Random;
@@ -209,7 +209,7 @@ fn why(error: &LockError) -> &'static str {
     }
 }
 
-fn locked<T: ?Sized>(result: Result<Locked<'_, T>, LockError>) -> &'static str {
+fn locked<T: ?Sized>(result: Result<Locked<MutexGuard<'_, T>>, LockError>) -> &'static str {
     match result {
         Ok(Locked::Clean(_)) => "clean",
         Ok(died) => {

@@ -335,7 +335,9 @@ fn of_two_locks_the_second_is_not_taken_before_the_first() {
     });
 }
 
-fn both<'a, A: ?Sized, B: ?Sized>((a, b): (Locked<'a, A>, Locked<'a, B>)) -> (MutexGuard<'a, A>, MutexGuard<'a, B>) {
+fn both<'a, A: ?Sized, B: ?Sized>(
+    (a, b): (Locked<MutexGuard<'a, A>>, Locked<MutexGuard<'a, B>>),
+) -> (MutexGuard<'a, A>, MutexGuard<'a, B>) {
     (a.or_repair(|_| ()), b.or_repair(|_| ()))
 }
 

@@ -36,6 +36,8 @@ mod meet;
 mod names;
 #[path = "step/peek.rs"]
 mod peek;
+#[path = "step/rwlocks.rs"]
+mod rwlocks;
 #[path = "step/scenarios.rs"]
 mod scenarios;
 #[path = "step/service_after.rs"]
@@ -195,17 +197,20 @@ fn explore(wanted: &str) -> ExitCode {
 
 /// Lets victims die in all operations.
 fn deaths(wanted: &str) -> Vec<Work> {
-    let operations = OPERATIONS.iter().filter(|operation| operation.title.contains(wanted)).map(|operation| {
-        let work: Work = Box::new(|own| {
-            let mut report = Report::new(operation.title);
-            for persistence in operation.persistences {
-                let look = |dir: &Dir| next_user(dir, operation.expected, 0, false);
-                report.add(die(operation.title, *persistence, own, &operation.scenario, &look));
-            }
-            vec![report]
-        });
-        work
-    });
+    let operations =
+        OPERATIONS.iter().chain(rwlocks::OPERATIONS).filter(|operation| operation.title.contains(wanted)).map(
+            |operation| {
+                let work: Work = Box::new(|own| {
+                    let mut report = Report::new(operation.title);
+                    for persistence in operation.persistences {
+                        let look = |dir: &Dir| next_user(dir, operation.expected, 0, false);
+                        report.add(die(operation.title, *persistence, own, &operation.scenario, &look));
+                    }
+                    vec![report]
+                });
+                work
+            },
+        );
     let channels = channels::rows().into_iter().filter(|row| row.title.contains(wanted));
     let channels = channels.map(|row| deaths_in(row.title, row, channels::Row::run, channels::Row::look));
     let services = services::rows().into_iter().filter(|row| row.title.contains(wanted));

@@ -4,7 +4,7 @@ use super::object::{
     CONDITION, DIRTY, OTHER, OWNER, SLOTS, TABLE, Victim, WORD, create, open_file, put, u64_at, word_of,
 };
 use super::{Input, Place, edit, listed, show, state, tidy};
-use memlane::{LockError, Locked, Mutex, Segment, Until, WaitError, lock_both};
+use memlane::{LockError, Locked, Mutex, MutexGuard, Segment, Until, WaitError, lock_both};
 use std::fmt::Debug;
 use std::fs::File;
 use std::time::Duration;
@@ -44,7 +44,7 @@ fn alive(word: u64, held: &[u64]) -> Came {
 }
 
 /// What taking a lock came to.
-pub fn came<T: ?Sized>(result: &Result<Locked<'_, T>, LockError>) -> Came {
+pub fn came<T: ?Sized>(result: &Result<Locked<MutexGuard<'_, T>>, LockError>) -> Came {
     match result {
         Ok(Locked::Clean(_)) => Came::Clean,
         Ok(Locked::OwnerDied(_)) => Came::Died,

@@ -173,7 +173,7 @@ fn find(name: &Name) -> Result<Found, Error> {
     Found::open(name, &directory, Access::Read)?.ok_or_else(|| Error::NotFound { name: name.to_string() })
 }
 
-/// A lock that is held.
+/// A lock that is held, by one of its holders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeldLock {
@@ -181,11 +181,12 @@ pub struct HeldLock {
     pub lock: String,
     /// Who holds it, dead or alive, if that is known.
     pub holder: Option<Who>,
-    /// Whether the holder lives; if not, the next one to lock takes it over.
+    /// Whether the holder lives; if not, it is in nobody's way.
     pub alive: bool,
 }
 
-/// The locks of a typed object that are held. Of an array of locks it looks at the first.
+/// The locks of a typed object that are held, with an entry for each process that does: of a
+/// [`RwLock`](crate::RwLock) that may be several. Of an array of locks it looks at the first.
 ///
 /// # Errors
 ///
@@ -194,17 +195,16 @@ pub fn held_locks(name: impl ToName) -> Result<Vec<HeldLock>, Error> {
     let found = find(&name.to_name()?)?;
     let table = found.table()?;
     let mut held = Vec::new();
-    for (path, offset) in found.header.fields_of("mutex") {
-        let mut word = [0; 8];
-        // A description may say anything.
-        if found.read(offset, &mut word).is_err() {
-            continue;
-        }
-        let owner = OwnerId::in_word(u64::from_ne_bytes(word));
-        if !owner.is_nobody() {
+    for (path, offset, size) in found.header.locks() {
+        // A description may say anything: what it says lies outside cannot be read, and no lock has more words.
+        let words = (offset..offset.saturating_add(size)).step_by(8).take(PARTICIPANTS + 1).map_while(|offset| {
+            let mut word = [0; 8];
+            found.read(offset, &mut word).ok().map(|()| OwnerId::in_word(u64::from_ne_bytes(word)))
+        });
+        held.extend(words.filter(|owner| !owner.is_nobody()).map(|owner| {
             let alive = owner::living_in(&table, &found.locks, owner).is_some();
-            held.push(HeldLock { lock: shown(path), holder: owner::who_in(&table, owner), alive });
-        }
+            HeldLock { lock: shown(path), holder: owner::who_in(&table, owner), alive }
+        }));
     }
     Ok(held)
 }

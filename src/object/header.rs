@@ -2,7 +2,7 @@
 //! is believed. docs/DESIGN.md draws them.
 
 use crate::error::{Error, shown};
-use crate::owner::{PARTICIPANTS, Table};
+use crate::owner::{PARTICIPANTS, Table, is_lock};
 
 /// The format of everything in a named object. A program of another format refuses the object.
 pub(crate) const FORMAT: u32 = 1;
@@ -76,15 +76,15 @@ impl Header {
         Some(shown(name.unwrap_or("value of an unknown type")))
     }
 
-    /// The path of the field of that kind at an offset of the user's bytes, if the schema names one.
-    pub(crate) fn path_of(&self, kind: &str, offset: usize) -> Option<&str> {
-        self.fields_of(kind).find_map(|(path, its)| (its == offset as u64).then_some(path))
+    /// The path of the lock at an offset of the user's bytes, if the schema names one.
+    pub(crate) fn lock_at(&self, offset: usize) -> Option<&str> {
+        self.locks().find_map(|(path, its, _)| (its == offset as u64).then_some(path))
     }
 
-    /// The paths and offsets of all fields of that kind that the schema names.
-    pub(crate) fn fields_of(&self, kind: &str) -> impl Iterator<Item = (&str, u64)> {
-        self.schema.lines().filter_map(move |line| match line.split('\t').collect::<Vec<_>>()[..] {
-            [path, its_kind, offset, _] if its_kind == kind => Some((path, offset.parse().ok()?)),
+    /// The paths, offsets and sizes of all locks that the schema names.
+    pub(crate) fn locks(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.schema.lines().filter_map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
+            [path, kind, offset, size] if is_lock(kind) => Some((path, offset.parse().ok()?, size.parse().ok()?)),
             _ => None,
         })
     }

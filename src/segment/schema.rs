@@ -5,6 +5,7 @@
 use super::{Layout, Shareable};
 use crate::error::{Error, shown};
 use crate::object::Name;
+use crate::owner::is_lock;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
@@ -140,7 +141,8 @@ fn alignment(kind: &str) -> usize {
     match kind.strip_prefix("atomic ").unwrap_or(kind) {
         "u16" | "i16" => 2,
         "u32" | "i32" | "f32" | "condvar" | "event" => 4,
-        "u64" | "i64" | "f64" | "owner id" | "mutex" => 8,
+        "u64" | "i64" | "f64" | "owner id" => 8,
+        _ if is_lock(kind) => 8,
         "u128" | "i128" => 16,
         _ => 1,
     }

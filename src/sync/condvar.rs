@@ -77,7 +77,11 @@ impl Condvar {
     ///
     /// [`WaitError::TimedOut`] or [`WaitError::PeerLost`] as `until` says, [`WaitError::Lock`] if the object was
     /// retired, this process is a fork, or the condition does not lie in the object. The lock is not held then.
-    pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>, until: Until) -> Result<Locked<'a, T>, WaitError> {
+    pub fn wait<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        until: Until,
+    ) -> Result<Locked<MutexGuard<'a, T>>, WaitError> {
         let mut sleeper = Sleeper::new(guard.attachment, until);
         match self.sleep(guard, &mut sleeper)? {
             (locked, Woken::Notified) => Ok(locked),
@@ -99,7 +103,7 @@ impl Condvar {
         mut guard: MutexGuard<'a, T>,
         until: Until,
         mut condition: impl FnMut(&mut T) -> bool,
-    ) -> Result<Locked<'a, T>, WaitError> {
+    ) -> Result<Locked<MutexGuard<'a, T>>, WaitError> {
         let mut sleeper = Sleeper::new(guard.attachment, until);
         while condition(&mut guard) {
             let (locked, woken) = self.sleep(guard, &mut sleeper)?;
@@ -156,7 +160,7 @@ impl Condvar {
         &self,
         guard: MutexGuard<'a, T>,
         sleeper: &mut Sleeper<'a>,
-    ) -> Result<(Locked<'a, T>, Woken), WaitError> {
+    ) -> Result<(Locked<MutexGuard<'a, T>>, Woken), WaitError> {
         let (mutex, attachment) = (guard.mutex, guard.attachment);
         let offset = attachment.offset_of(&self.word)? as u64;
         // Nothing is read because of this number; the mutex orders it after every notification the caller knows of.

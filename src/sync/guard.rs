@@ -4,6 +4,8 @@
 use super::condvar::Condvar;
 use super::event::Event;
 use super::mutex::Mutex;
+use super::reentrant::{ReentrantMutex, ReentrantMutexGuard};
+use super::rwlock::{RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
 use crate::prim::AtomicU64;
 use crate::region::Attachment;
 use crate::segment::{Layout, Schema, Shareable, field_path};
@@ -16,7 +18,8 @@ use std::ops::{Deref, DerefMut};
 #[repr(transparent)]
 pub(super) struct Data<T: ?Sized>(UnsafeCell<T>);
 
-// SAFETY: the value is reached only through a guard, of which a lock has one at a time, or through `&mut`.
+// SAFETY: the value is reached only through a guard, or through `&mut`. The guards of a lock that give `&mut T` are alone;
+// of a lock whose guards give `&T` to several threads `T` is `Sync` (`RwLock`), or it is one thread that has them.
 unsafe impl<T: ?Sized + Send> Sync for Data<T> {}
 
 impl<T: ?Sized> Data<T> {
@@ -33,23 +36,36 @@ impl<T> Data<T> {
 
 const WORD: Layout = Layout::of::<AtomicU64>();
 
-// SAFETY: `repr(C)` of an atomic word and a `Shareable` value, which changes only under the lock, and that works
-// between processes; every byte pattern is a value. The tail of `T` is the tail of `Mutex<T>`, so the cast keeps
-// address and metadata.
-unsafe impl<T: Shareable + ?Sized> Shareable for Mutex<T> {
-    type Tail = T::Tail;
-    const LAYOUT: Layout = Layout::EMPTY.with(WORD).with(T::LAYOUT);
-    const PLAIN: bool = false;
+/// Makes locks, which are a word, one for each reader, and then the data, [`Shareable`].
+macro_rules! shareable_locks {
+    ($($kind:literal: [$($generics:tt)*] $lock:ty, $readers:tt;)*) => {$(
+        // SAFETY: `repr(C)` of atomic words and a `Shareable` value, which changes only under the lock, and that works
+        // between processes; every byte pattern is a value. The tail of `T` is the tail of the lock, so the cast keeps
+        // address and metadata.
+        unsafe impl<T: Shareable + ?Sized, $($generics)*> Shareable for $lock {
+            type Tail = T::Tail;
+            const LAYOUT: Layout =
+                Layout::EMPTY.with(WORD).with(Layout::of::<[AtomicU64; $readers]>()).with(T::LAYOUT);
+            const PLAIN: bool = false;
 
-    fn describe(schema: &mut Schema, path: &str, offset: usize) {
-        schema.line(path, "mutex", offset, size_of::<u64>());
-        let data = Layout::EMPTY.with(WORD).next_offset(T::LAYOUT);
-        T::describe(schema, &field_path(path, "data"), offset + data);
-    }
+            fn describe(schema: &mut Schema, path: &str, offset: usize) {
+                let words = Layout::EMPTY.with(WORD).with(Layout::of::<[AtomicU64; $readers]>());
+                schema.line(path, $kind, offset, size_of::<u64>() * (1 + $readers));
+                let data = words.next_offset(T::LAYOUT);
+                T::describe(schema, &field_path(path, "data"), offset + data);
+            }
 
-    fn from_base(base: *mut u8, tail: T::Tail) -> *mut Self {
-        T::from_base(base, tail) as *mut Self
-    }
+            fn from_base(base: *mut u8, tail: T::Tail) -> *mut Self {
+                T::from_base(base, tail) as *mut Self
+            }
+        }
+    )*};
+}
+
+shareable_locks! {
+    "mutex": [] Mutex<T>, 0;
+    "reentrant mutex": [] ReentrantMutex<T>, 0;
+    "rwlock": [const READERS: usize] RwLock<T, READERS>, READERS;
 }
 
 // SAFETY: `repr(transparent)` over one atomic word: every byte pattern is a value, and it works between processes.
@@ -146,9 +162,91 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     }
 }
 
-impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
+impl<T: ?Sized> Deref for ReentrantMutexGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: as for `MutexGuard`, but that this thread may have other guards, of which each gives out `&T` only.
+        unsafe { &*self.data().0.get() }
+    }
+}
+
+// SAFETY: a shared guard gives out only `&T`.
+unsafe impl<T: ?Sized + Sync> Sync for ReentrantMutexGuard<'_, T> {}
+
+impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this guard is counted in a reader's word, or its participant is in the writer's word: no writer that keeps to the
+        // protocol has a reference meanwhile. Whatever a peer leaves is a value of `T`, as for `MutexGuard`.
+        unsafe { &*self.data.0.get() }
+    }
+}
+
+impl<T: ?Sized> Deref for RwLockUpgradableGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this guard's participant is in the writer's word, so there is no writer; as for `RwLockReadGuard`.
+        unsafe { &*self.data.0.get() }
+    }
+}
+
+impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this guard's participant is in the writer's word, writing, and no reader's word names anybody who is
+        // alive and inside: nobody who keeps to the protocol has another reference. As for `MutexGuard`.
+        unsafe { &*self.data.0.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as in `deref`, and `&mut self` makes it the only reference through this guard.
+        unsafe { &mut *self.data.0.get() }
+    }
+}
+
+// SAFETY: a shared guard gives out only `&T`.
+unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
+
+// SAFETY: as for `RwLockReadGuard`.
+unsafe impl<T: ?Sized + Sync> Sync for RwLockUpgradableGuard<'_, T> {}
+
+// SAFETY: as for `RwLockReadGuard`.
+unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
+
+/// Shows what a guard gives.
+macro_rules! shown_as_data {
+    ($($guard:ident),*) => {$(
+        impl<T: ?Sized + fmt::Debug> fmt::Debug for $guard<'_, T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                (**self).fmt(f)
+            }
+        }
+    )*};
+}
+
+shown_as_data!(MutexGuard, ReentrantMutexGuard, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard);
+
+/// A guard of a lock that marks what it guards as half-changed. Only memlane's guards are that.
+pub trait Guard: Deref {
+    /// Declares the data complete.
+    #[doc(hidden)]
+    fn declare_consistent(&mut self);
+}
+
+impl<T: ?Sized> Guard for MutexGuard<'_, T> {
+    fn declare_consistent(&mut self) {
+        self.consistent = true;
     }
 }
 
@@ -157,63 +255,59 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
 /// Look at the data, repair it, and say so with [`OwnerDied::mark_consistent`]. Dropped without that, the lock goes
 /// back still marked, and the next one to lock gets the same chance; there is no dead end.
 #[must_use = "repair the data and call mark_consistent"]
-pub struct OwnerDied<'a, T: ?Sized>(MutexGuard<'a, T>);
+pub struct OwnerDied<G>(G);
 
-impl<'a, T: ?Sized> OwnerDied<'a, T> {
-    pub(super) fn new(guard: MutexGuard<'a, T>) -> Self {
-        Self(guard)
-    }
-
+impl<G: Guard> OwnerDied<G> {
     /// Declares the data complete.
-    pub fn mark_consistent(self) -> MutexGuard<'a, T> {
+    pub fn mark_consistent(self) -> G {
         let mut guard = self.0;
-        guard.consistent = true;
+        guard.declare_consistent();
         guard
     }
 }
 
-impl<T: ?Sized> Deref for OwnerDied<'_, T> {
-    type Target = T;
+impl<G: Guard> Deref for OwnerDied<G> {
+    type Target = G::Target;
 
-    fn deref(&self) -> &T {
+    fn deref(&self) -> &G::Target {
         &self.0
     }
 }
 
-impl<T: ?Sized> DerefMut for OwnerDied<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
+impl<G: Guard + DerefMut> DerefMut for OwnerDied<G> {
+    fn deref_mut(&mut self) -> &mut G::Target {
         &mut self.0
     }
 }
 
-impl<T: ?Sized + fmt::Debug> fmt::Debug for OwnerDied<'_, T> {
+impl<G: Guard<Target: fmt::Debug>> fmt::Debug for OwnerDied<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("OwnerDied").field(&&**self).finish()
     }
 }
 
-/// A lock that was taken: in good order, or from a holder that died.
+/// A lock that was taken, with its guard: in good order, or from a holder that died.
 #[must_use = "the lock is given back as soon as this is dropped"]
-pub enum Locked<'a, T: ?Sized> {
+pub enum Locked<G> {
     /// The data is complete.
-    Clean(MutexGuard<'a, T>),
+    Clean(G),
     /// The last holder died while it held the lock.
-    OwnerDied(OwnerDied<'a, T>),
+    OwnerDied(OwnerDied<G>),
 }
 
-impl<T: ?Sized> fmt::Debug for Locked<'_, T> {
+impl<G> fmt::Debug for Locked<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if matches!(self, Self::Clean(_)) { "Clean" } else { "OwnerDied" })
     }
 }
 
-impl<'a, T: ?Sized> Locked<'a, T> {
-    /// The guard; if the last holder died, after `repair` has made the data complete.
-    ///
-    /// If this process dies in `repair`, the next one to lock is asked to repair again, so it must not matter how
-    /// often it is begun.
+impl<G: Guard> Locked<G> {
+    pub(super) fn new(guard: G, clean: bool) -> Self {
+        if clean { Self::Clean(guard) } else { Self::OwnerDied(OwnerDied(guard)) }
+    }
+
     #[inline]
-    pub fn or_repair(self, repair: impl FnOnce(&mut T)) -> MutexGuard<'a, T> {
+    fn repaired(self, repair: impl FnOnce(&mut OwnerDied<G>)) -> G {
         match self {
             Self::Clean(guard) => guard,
             Self::OwnerDied(mut died) => {
@@ -221,5 +315,24 @@ impl<'a, T: ?Sized> Locked<'a, T> {
                 died.mark_consistent()
             }
         }
+    }
+}
+
+impl<G: Guard + DerefMut> Locked<G> {
+    /// The guard; if the last holder died, after `repair` has made the data complete.
+    ///
+    /// If this process dies in `repair`, the next one to lock is asked to repair again, so it must not matter how
+    /// often it is begun.
+    #[inline]
+    pub fn or_repair(self, repair: impl FnOnce(&mut G::Target)) -> G {
+        self.repaired(|died| repair(died))
+    }
+}
+
+impl<'a, T: ?Sized> Locked<ReentrantMutexGuard<'a, T>> {
+    /// As that of other locks. As this thread may have other guards, `repair` has the data shared with them.
+    #[inline]
+    pub fn or_repair(self, repair: impl FnOnce(&T)) -> ReentrantMutexGuard<'a, T> {
+        self.repaired(|died| repair(died))
     }
 }

@@ -9,6 +9,10 @@ mod eventcount;
 mod guard;
 mod look;
 mod mutex;
+mod named;
+mod reentrant;
+mod rwlock;
+mod word;
 
 pub use condvar::{Condvar, Until};
 pub use event::Event;
@@ -16,6 +20,8 @@ pub(crate) use eventcount::EventCount;
 pub use guard::{Locked, MutexGuard, OwnerDied};
 pub(crate) use look::{Looked, look};
 pub use mutex::{Mutex, lock_both};
+pub use reentrant::{ReentrantMutex, ReentrantMutexGuard};
+pub use rwlock::{NotUpgraded, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

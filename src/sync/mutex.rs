@@ -1,25 +1,18 @@
-//! A mutex in one 64-bit word that names its holder, so that whoever waits can see whether that one lives.
+//! A mutex in one 64-bit word that names its holder, see `word.rs`.
 //!
-//! Word: generation (32 bits) | `WAITERS` | `DIRTY` | 14 unused bits | slot + 1 (16 bits). 0 in the lowest 16 bits
-//! means unlocked. A dead holder's word is taken over by exchanging exactly what it left. Method: the robust futexes
-//! of Linux, with the kernel's list of held locks replaced by a lock byte per participant.
+//! Word: generation (32 bits) | `WAITERS` | `DIRTY` | 14 unused bits | slot + 1 (16 bits).
 
-use super::guard::{Data, Locked, MutexGuard, OwnerDied};
+use super::guard::{Data, Locked, MutexGuard};
 use super::look::Looked;
-use super::{Slices, spin};
-use crate::error::{LockError, Who};
-use crate::owner::{OwnerId, PARTICIPANTS, Sleep};
-use crate::prim::{self, AtomicU64, Ordering};
+use super::word::{Claim, DIRTY, Waiter, change, hold, let_go};
+use crate::error::LockError;
+use crate::owner::OwnerId;
+use crate::prim::{AtomicU64, Ordering};
 use crate::region::{Attached, Attachment};
-use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::mem::ManuallyDrop;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Somebody sleeps on the word, or did: whoever unlocks wakes one.
-const WAITERS: u64 = 1 << 31;
-/// A holder died or panicked, and nobody has declared the data complete since.
-const DIRTY: u64 = 1 << 30;
+type Taken<'a, T> = Locked<MutexGuard<'a, T>>;
 
 /// A mutual exclusion lock between processes, and the data it guards. Its zeroed bytes are an unlocked mutex.
 ///
@@ -49,96 +42,6 @@ pub struct Mutex<T: ?Sized> {
     data: Data<T>,
 }
 
-thread_local! {
-    /// The locks this thread holds, by [`Attachment::place_of`]; 0 where there is none. Mostly they are few.
-    static HELD: [Cell<u64>; 4] = const { [const { Cell::new(0) }; 4] };
-    /// Those for which there was no room. Never destroyed, as other destructors of an ending thread may still lock;
-    /// whoever gives the last one back frees it.
-    static MORE: RefCell<ManuallyDrop<Vec<u64>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
-}
-
-/// Puts `new` where `old` is among those few; false if it is not.
-#[inline]
-fn exchange(old: u64, new: u64) -> bool {
-    HELD.with(|held| held.iter().find(|slot| slot.get() == old).inspect(|slot| slot.set(new)).is_some())
-}
-
-#[inline]
-fn hold(place: u64) {
-    if !exchange(0, place) {
-        hold_more(place);
-    }
-}
-
-#[cold]
-fn hold_more(place: u64) {
-    MORE.with_borrow_mut(|held| held.push(place));
-}
-
-fn is_held(place: u64) -> bool {
-    HELD.with(|held| held.iter().any(|slot| slot.get() == place)) || MORE.with_borrow(|held| held.contains(&place))
-}
-
-#[inline]
-fn let_go(place: u64) {
-    if !exchange(place, 0) {
-        let_go_of_more(place);
-    }
-}
-
-#[cold]
-fn let_go_of_more(place: u64) {
-    MORE.with_borrow_mut(|held| {
-        held.retain(|other| *other != place);
-        if held.is_empty() {
-            **held = Vec::new();
-        }
-    });
-}
-
-/// What one attempt to take the lock came to.
-enum Attempt {
-    Taken { clean: bool },
-    Held { word: u64 },
-}
-
-/// Takes `word` if it is free or its holder is dead; never sleeps.
-fn attempt(word: &AtomicU64, me: OwnerId, waiters: u64, is_dead: impl Fn(OwnerId) -> bool) -> Attempt {
-    loop {
-        // ORDERING: Acquire pairs with the Release by which that owner came into the word: it is in the table too.
-        let seen = word.load(Ordering::Acquire);
-        let owner = OwnerId::in_word(seen);
-        let (new, clean) = if owner.is_nobody() {
-            (me.word() | (seen & (WAITERS | DIRTY)) | waiters, seen & DIRTY == 0)
-        } else if is_dead(owner) {
-            (me.word() | DIRTY | WAITERS, false)
-        } else {
-            return Attempt::Held { word: seen };
-        };
-        // ORDERING: Acquire pairs with the Release of `release`, by which the last holder left. A holder that died
-        // released nothing, but the system that reported its death orders all it did before. Release: whoever finds this
-        // owner in the word finds its slot in the table taken, and does not think it dead.
-        if word.compare_exchange(seen, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            return Attempt::Taken { clean };
-        }
-    }
-}
-
-/// Leaves `word`, if it is still `me` who holds it; says whether somebody is to be woken.
-fn release(word: &AtomicU64, me: OwnerId, complete: bool) -> bool {
-    let left = if complete { 0 } else { DIRTY };
-    loop {
-        let seen = word.load(Ordering::Relaxed);
-        if OwnerId::in_word(seen) != me {
-            return false;
-        }
-        // ORDERING: Release pairs with the Acquire of whoever takes the lock next.
-        if word.compare_exchange(seen, left, Ordering::Release, Ordering::Relaxed).is_ok() {
-            return seen & WAITERS != 0;
-        }
-    }
-}
-
 impl<T: ?Sized> Mutex<T> {
     /// Takes the lock, waiting until its holder gives it back or dies.
     ///
@@ -147,7 +50,7 @@ impl<T: ?Sized> Mutex<T> {
     /// [`LockError::AlreadyLocked`] if this thread holds it, [`LockError::Retired`] if the object was removed by
     /// force, also while waiting, [`LockError::Forked`], [`LockError::NotInSegment`].
     #[inline]
-    pub fn lock<'a>(&'a self, by: &'a (impl Attached + ?Sized)) -> Result<Locked<'a, T>, LockError> {
+    pub fn lock<'a>(&'a self, by: &'a (impl Attached + ?Sized)) -> Result<Taken<'a, T>, LockError> {
         self.acquire(by.region().attachment(), None)
     }
 
@@ -157,7 +60,7 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// [`LockError::TimedOut`], with the holder, if one does, and those of [`lock`](Self::lock).
     #[inline]
-    pub fn try_lock<'a>(&'a self, by: &'a (impl Attached + ?Sized)) -> Result<Locked<'a, T>, LockError> {
+    pub fn try_lock<'a>(&'a self, by: &'a (impl Attached + ?Sized)) -> Result<Taken<'a, T>, LockError> {
         self.acquire(by.region().attachment(), Some(Duration::ZERO))
     }
 
@@ -171,7 +74,7 @@ impl<T: ?Sized> Mutex<T> {
         &'a self,
         by: &'a (impl Attached + ?Sized),
         timeout: Duration,
-    ) -> Result<Locked<'a, T>, LockError> {
+    ) -> Result<Taken<'a, T>, LockError> {
         self.acquire(by.region().attachment(), Some(timeout))
     }
 
@@ -186,9 +89,9 @@ impl<T: ?Sized> Mutex<T> {
         &'a self,
         attachment: &'a Attachment,
         timeout: Option<Duration>,
-    ) -> Result<Locked<'a, T>, LockError> {
+    ) -> Result<Taken<'a, T>, LockError> {
         let me = attachment.me().word();
-        // ORDERING: as in `attempt`.
+        // ORDERING: as where a word is taken in `word.rs`.
         let free = || self.word.compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if attachment.may_lock(&self.word) && free() {
             hold(attachment.place_of(&self.word));
@@ -203,58 +106,12 @@ impl<T: ?Sized> Mutex<T> {
         &'a self,
         attachment: &'a Attachment,
         timeout: Option<Duration>,
-    ) -> Result<Locked<'a, T>, LockError> {
+    ) -> Result<Taken<'a, T>, LockError> {
         let offset = attachment.offset_of(&self.word)?;
         attachment.check()?;
-        let clean = self.contend(attachment, offset, timeout)?;
+        let clean = Waiter::new(attachment, offset, timeout).take(&self.word, Claim::HOLDING)?;
         hold(attachment.place_of(&self.word));
-        let guard = MutexGuard::new(self, attachment, clean);
-        Ok(if clean { Locked::Clean(guard) } else { Locked::OwnerDied(OwnerDied::new(guard)) })
-    }
-
-    /// Waits for the lock; says whether its data is complete.
-    fn contend(&self, attachment: &Attachment, offset: usize, timeout: Option<Duration>) -> Result<bool, LockError> {
-        let word = &self.word;
-        let me = attachment.me();
-        if timeout != Some(Duration::ZERO) {
-            spin(|| OwnerId::in_word(word.load(Ordering::Relaxed)).is_nobody().then_some(()));
-        }
-        let mut slices = Slices::new(timeout);
-        let mut holder = (OwnerId::NOBODY, Instant::now());
-        let mut waiters = 0;
-        loop {
-            let seen = match attempt(word, me, waiters, |owner| attachment.is_dead(owner)) {
-                Attempt::Taken { clean } => return Ok(clean),
-                Attempt::Held { word } => word,
-            };
-            let owner = OwnerId::in_word(seen);
-            if is_held(attachment.place_of_held(word, owner)) {
-                return Err(LockError::AlreadyLocked { object: attachment.name(), lock: attachment.lock_at(offset) });
-            }
-            if owner != holder.0 {
-                holder = (owner, Instant::now());
-            }
-            let Some(slice) = slices.next() else {
-                return Err(LockError::TimedOut {
-                    object: attachment.name(),
-                    lock: attachment.lock_at(offset),
-                    waited: slices.waited(),
-                    held_for: holder.1.elapsed(),
-                    holder: attachment.table().who(owner),
-                    cycle: cycle(attachment, owner),
-                });
-            };
-            let awaited = seen | WAITERS;
-            if seen != awaited && word.compare_exchange(seen, awaited, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-                continue;
-            }
-            attachment.set_sleep(Some(Sleep::Lock(offset as u64)));
-            prim::wait_low(word, awaited as u32, slice);
-            attachment.set_sleep(None);
-            slices.grow();
-            waiters = WAITERS;
-            attachment.check_awake()?;
-        }
+        Ok(Locked::new(MutexGuard::new(self, attachment, clean), clean))
     }
 
     /// Gives the lock back; only a guard calls this, once.
@@ -273,8 +130,10 @@ impl<T: ?Sized> Mutex<T> {
     #[cold]
     fn leave(&self, attachment: &Attachment, complete: bool) {
         // The child of a fork holds nothing: the lock is its parent's.
-        if !attachment.is_forked() && release(&self.word, attachment.me(), complete) {
-            prim::wake_low(&self.word, 1);
+        if !attachment.is_forked() {
+            let left = if complete { 0 } else { DIRTY };
+            // ORDERING: Release pairs with the Acquire of whoever takes the lock next.
+            change(&self.word, attachment.me(), Ordering::Release, 1, |_| Some(left));
         }
     }
 
@@ -282,22 +141,6 @@ impl<T: ?Sized> Mutex<T> {
     pub(super) fn data(&self) -> &Data<T> {
         &self.data
     }
-}
-
-/// If `owner` waits for a lock whose holder waits for a lock ... that we hold: who they are, from `owner` on.
-fn cycle(attachment: &Attachment, mut owner: OwnerId) -> Vec<Who> {
-    let mut names = Vec::new();
-    // More of them than there are participants: they wait for each other, or a peer goes on rewriting what it says.
-    for _ in 0..PARTICIPANTS {
-        if owner == attachment.me() {
-            return names;
-        }
-        let Some(Sleep::Lock(offset)) = attachment.table().sleep(owner) else { break };
-        let Some(word) = attachment.word_at(offset) else { break };
-        names.extend(attachment.table().who(owner));
-        owner = OwnerId::in_word(word);
-    }
-    Vec::new()
 }
 
 /// Takes two locks of one object in the order of their offsets, whichever comes first, waiting at most for `timeout`
@@ -311,7 +154,7 @@ pub fn lock_both<'a, A: ?Sized, B: ?Sized>(
     b: &'a Mutex<B>,
     by: &'a (impl Attached + ?Sized),
     timeout: Option<Duration>,
-) -> Result<(Locked<'a, A>, Locked<'a, B>), LockError> {
+) -> Result<(Taken<'a, A>, Taken<'a, B>), LockError> {
     let attachment = by.region().attachment();
     if attachment.offset_of(&a.word)? <= attachment.offset_of(&b.word)? {
         let a = a.acquire(attachment, timeout)?;

@@ -35,6 +35,7 @@ mod event;
 mod eventcount;
 mod mutex;
 mod openings;
+mod rwlock;
 mod table;
 
 use loom::thread::JoinHandle;

@@ -39,7 +39,7 @@ impl Pair {
     }
 }
 
-fn clean(locked: Result<Locked<'_, Pair>, LockError>) -> MutexGuard<'_, Pair> {
+fn clean(locked: Result<Locked<MutexGuard<'_, Pair>>, LockError>) -> MutexGuard<'_, Pair> {
     match locked.expect("the lock") {
         Locked::Clean(guard) => guard,
         Locked::OwnerDied(_) => panic!("nobody has died"),

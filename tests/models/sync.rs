@@ -12,6 +12,12 @@ pub mod guard;
 pub mod look;
 #[path = "../../src/sync/mutex.rs"]
 pub mod mutex;
+#[path = "../../src/sync/reentrant.rs"]
+pub mod reentrant;
+#[path = "../../src/sync/rwlock.rs"]
+pub mod rwlock;
+#[path = "../../src/sync/word.rs"]
+mod word;
 
 pub(crate) use eventcount::EventCount;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! What must hold after a death, whenever it came.
 
 use crate::common::Dir;
+use crate::rwlocks;
 use crate::victim::{OBJECT, PATIENCE, Shared, State, create, table};
 use memlane::{Error, LockError, Locked, MutexGuard, Origin, Persistence, Segment, Until, WaitError};
 use std::fs::File;
@@ -104,6 +105,7 @@ pub fn works(shared: &Segment<Shared>) {
         a_waiter_wakes(shared, notify_all);
     }
     the_event_is_one(shared);
+    rwlocks::work(shared);
 }
 
 /// However it was left, it can be set, is seen, and can be taken once.

@@ -7,11 +7,13 @@ use crate::meet::Outcome::{self, Closed, Done, Exists, Held, Missing, Opened, Re
 use crate::meet::{Meeting, Pair, assert_allowed, meet};
 use crate::names;
 use crate::peek::{
-    condition_is_awaited, event_is_awaited, event_is_set, lock_is_awaited, lock_is_held, second_is_held, turn, waiting,
+    condition_is_awaited, event_is_awaited, event_is_set, lock_is_awaited, lock_is_held, reader_is_there,
+    second_is_held, turn, waiting, writer_is_there, writer_lets_in,
 };
+use crate::rwlocks;
 use crate::scenarios::{Run, half_change, in_time, wait_until};
 use crate::victim::{OBJECT, Shared, State, create};
-use memlane::{LockError, Locked, Persistence, Segment, Until, WaitError, lock_both};
+use memlane::{LockError, Locked, MutexGuard, Persistence, Segment, Until, WaitError, lock_both};
 use std::cell::Cell;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -57,6 +59,14 @@ const PAIRS: &[(World, &str, &str, &[Pair])] = &[
     (Unlocked, "wait", "retire", &[(Retired, Removed)]),
     (Unlocked, "give one", "take", &[(Done, Done)]),
     (Unlocked, "give all", "take", &[(Done, Done)]),
+    (Unlocked, "rw read", "rw read", &[(Done, Done)]),
+    (Unlocked, "rw read", "rw write", &[(Done, Done)]),
+    (Unlocked, "rw write", "rw read", &[(Done, Done)]),
+    (Unlocked, "rw write", "rw write", &[(Done, Done)]),
+    (Unlocked, "rw write", "rw upgrade", &[(Done, Done)]),
+    (Unlocked, "rw upgrade", "rw read", &[(Done, Done)]),
+    (Unlocked, "rw upgrade", "rw upgrade", &[(Done, Done)]),
+    (Unlocked, "rw downgrade", "rw write", &[(Done, Done)]),
     (Takers, "give one", "give one", &[(Done, Done)]),
     (Takers, "give one", "give all", &[(Done, Done)]),
     (Takers, "give all", "give one", &[(Done, Done)]),
@@ -72,7 +82,7 @@ const PAIRS: &[(World, &str, &str, &[Pair])] = &[
 ];
 
 /// What [`attempt`] does.
-const ACTS: [&str; 13] = [
+const ACTS: [&str; 17] = [
     "count",
     "try to count",
     "count for a while",
@@ -86,6 +96,10 @@ const ACTS: [&str; 13] = [
     "await and reset",
     "set",
     "reset",
+    "rw read",
+    "rw write",
+    "rw upgrade",
+    "rw downgrade",
 ];
 
 pub fn is_act(act: &str) -> bool {
@@ -125,6 +139,7 @@ pub fn attempt(shared: &Segment<Shared>, act: &str) -> Outcome {
             shared.event.set();
             Done
         }
+        act if act.starts_with("rw ") => rwlocks::attempt(shared, act),
         "reset" if shared.event.reset() => Done,
         "reset" => Missing,
         other => panic!("no operation {other}"),
@@ -139,7 +154,7 @@ fn set_in_time(wait: impl FnOnce(Until) -> Result<(), WaitError>) -> Outcome {
     }
 }
 
-fn counted(locked: Result<Locked<State>, LockError>) -> Outcome {
+fn counted(locked: Result<Locked<MutexGuard<State>>, LockError>) -> Outcome {
     let (mut state, outcome) = match locked {
         Ok(Locked::Clean(state)) => (state, Done),
         Ok(Locked::OwnerDied(mut died)) => {
@@ -156,7 +171,7 @@ fn counted(locked: Result<Locked<State>, LockError>) -> Outcome {
     outcome
 }
 
-fn counted_both(state: Locked<State>, second: Locked<u64>) -> Outcome {
+fn counted_both(state: Locked<MutexGuard<State>>, second: Locked<MutexGuard<u64>>) -> Outcome {
     *second.or_repair(|_| ()) += 1;
     counted(Ok(state))
 }
@@ -285,6 +300,8 @@ fn waits(b: &str, dir: &Dir) -> bool {
         "count both" | "count both, turned round" => lock_is_held(dir) || second_is_held(dir),
         "take" => lock_is_held(dir) || turn(dir) == 0,
         "await" | "await and reset" => !event_is_set(dir),
+        "rw read" => writer_is_there(dir) && !writer_lets_in(dir),
+        b if b.starts_with("rw ") => writer_is_there(dir) || reader_is_there(dir),
         _ => false,
     }
 }
@@ -301,6 +318,8 @@ fn check(world: World, done: [(&str, Outcome); 2], ours: &Segment<Shared>) {
         let counted = times("count") + u64::from(matches!(world, Dirty | World::Locked));
         let left = times("give") - times("take") - if world == Takers { 2 } else { 0 };
         assert_eq!((state.a, *second, state.turn), (counted, times("both"), left), "something was lost");
+        let changed = times("rw ") - times("rw read");
+        assert_eq!(ours.rw.try_read(ours).expect("the lock").b, changed, "something was lost");
         let awaited = done.iter().find(|(act, _)| act.starts_with("await"));
         assert!(awaited.is_none_or(|(act, _)| ours.event.is_set() == (*act == "await")), "it is taken, or is not");
     }

@@ -58,6 +58,36 @@ pub fn lock_is_awaited(dir: &Dir) -> bool {
     peek(dir, offset_of!(Shared, state)) & 1 << 31 != 0
 }
 
+/// Whether somebody has the writer's word.
+pub fn writer_is_there(dir: &Dir) -> bool {
+    peek(dir, offset_of!(Shared, rw)) & OWNER != 0
+}
+
+/// Whether the writer lets readers in.
+pub fn writer_lets_in(dir: &Dir) -> bool {
+    peek(dir, offset_of!(Shared, rw)) & (1 << 28 | 1 << 29) == 0
+}
+
+/// Whether somebody sleeps, or is about to, on the writer's word.
+pub fn writer_is_awaited(dir: &Dir) -> bool {
+    peek(dir, offset_of!(Shared, rw)) & 1 << 31 != 0
+}
+
+/// What the readers' words say.
+fn readers(dir: &Dir) -> [u32; 4] {
+    std::array::from_fn(|index| peek(dir, offset_of!(Shared, rw) + 8 * (1 + index)))
+}
+
+/// Whether somebody reads, or is about to.
+pub fn reader_is_there(dir: &Dir) -> bool {
+    readers(dir).iter().any(|word| word & OWNER != 0)
+}
+
+/// Whether somebody sleeps, or is about to, on a reader's word.
+pub fn reader_is_awaited(dir: &Dir) -> bool {
+    readers(dir).iter().any(|word| word & 1 << 31 != 0)
+}
+
 /// Whether somebody sleeps, or is about to, for the condition.
 pub fn condition_is_awaited(dir: &Dir) -> bool {
     peek(dir, offset_of!(Shared, changed)) & 1 != 0

@@ -37,9 +37,9 @@ impl Run<'_, '_> {
 }
 
 const BOTH: &[Persistence] = &[Persistence::Keep, Persistence::UntilLastUser];
-const UNTIL_LAST_USER: &[Persistence] = &[Persistence::UntilLastUser];
+pub const UNTIL_LAST_USER: &[Persistence] = &[Persistence::UntilLastUser];
 
-const fn operation(
+pub const fn operation(
     title: &'static str,
     persistences: &'static [Persistence],
     expected: Expected,
@@ -117,7 +117,7 @@ fn alone(dir: &Dir, run: &mut Run, act: &str) {
 }
 
 /// We use the object too.
-fn beside_us(dir: &Dir, run: &mut Run, act: &str) {
+pub fn beside_us(dir: &Dir, run: &mut Run, act: &str) {
     let ours = object(dir, run);
     run.die(dir, act, &mut quietly);
     after(dir, run, &ours);

@@ -3,14 +3,15 @@
 
 use crate::common::Dir;
 use crate::meet::Outcome;
-use crate::{channel_pairs, channel_victim, events, locks, names, service_pairs, service_victim};
+use crate::{channel_pairs, channel_victim, events, locks, names, rwlocks, service_pairs, service_victim};
 use memlane::{
-    Condvar, Event, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed, Region,
-    RegionMut, Segment, Shareable, SharedMemory, ToName, Until, lock_both,
+    Condvar, Event, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed,
+    ReentrantMutex, Region, RegionMut, RwLock, Segment, Shareable, SharedMemory, ToName, Until, lock_both,
 };
 use memlane_crash::operate;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// The object that all operations are about.
@@ -26,8 +27,10 @@ pub struct Shared {
     pub event: Event,
     pub second: Mutex<u64>,
     /// Notified inside critical sections, so that there is a failpoint between two changes of the data.
-    between: Condvar,
+    pub between: Condvar,
     pub state: Mutex<State>,
+    pub rw: RwLock<Halves, 4>,
+    pub again: ReentrantMutex<AtomicU64>,
     /// Written when the object is made, and never again.
     pub table: [u64; 32],
 }
@@ -41,6 +44,14 @@ pub struct State {
     pub turn: u64,
     pub waiting: u64,
     pub victim: OwnerId,
+}
+
+/// Changed under the lock, `a` first: in complete data it is equal to `b`.
+#[derive(Debug, Shareable)]
+#[repr(C)]
+pub struct Halves {
+    pub a: u64,
+    pub b: u64,
 }
 
 /// What `table` holds.
@@ -244,6 +255,7 @@ fn act_on(operation: &str, shared: &Segment<Shared>) {
             let result = operate(|| shared.changed.wait_while(state, until, |state| state.turn == 0));
             assert_eq!(result.is_ok(), operation == "wait");
         }
+        act if act.starts_with("rw ") || act == "lock twice" => rwlocks::act(act, shared),
         _ => events::act(operation, shared),
     }
 }

@@ -112,7 +112,7 @@ impl Me {
 
     /// The guard, after the death of an owner was counted; whole numbers say what is complete, so there is nothing
     /// else to repair.
-    pub fn take<'a, T: ?Sized>(&self, locked: Locked<'a, T>, event: &str) -> MutexGuard<'a, T> {
+    pub fn take<'a, T: ?Sized>(&self, locked: Locked<MutexGuard<'a, T>>, event: &str) -> MutexGuard<'a, T> {
         if matches!(locked, Locked::OwnerDied(_)) {
             self.count(event);
         }

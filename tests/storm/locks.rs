@@ -38,7 +38,7 @@ fn change(me: &mut Me, accounts: &mut [&mut Account]) {
     accounts.iter_mut().for_each(|account| account.inside = OwnerId::NOBODY);
 }
 
-fn data<'a>(locked: &'a mut Locked<'_, Account>) -> &'a mut Account {
+fn data<'a>(locked: &'a mut Locked<MutexGuard<'_, Account>>) -> &'a mut Account {
     match locked {
         Locked::Clean(guard) => guard,
         Locked::OwnerDied(died) => died,

@@ -21,7 +21,7 @@ type Word = memlane::Mutex<[u8; 0]>;
 /// A mutex that this process holds.
 enum Guard {
     Clean(MutexGuard<'static, [u8; 0]>),
-    Died(OwnerDied<'static, [u8; 0]>),
+    Died(OwnerDied<MutexGuard<'static, [u8; 0]>>),
 }
 
 impl Guard {

@@ -23,7 +23,7 @@ struct Frame {
 }
 
 #[inline(always)]
-fn take<T: ?Sized>(locked: Result<Locked<'_, T>, impl Debug>) -> MutexGuard<'_, T> {
+fn take<T: ?Sized>(locked: Result<Locked<MutexGuard<'_, T>>, impl Debug>) -> MutexGuard<'_, T> {
     locked.expect("the lock").or_repair(|_| panic!("the other side died"))
 }
 
