@@ -87,7 +87,7 @@ fn damaged(name: &Name, error: &Error) -> Listed {
     }
 }
 
-/// A lock that is held.
+/// A lock that is held, or a permit of a semaphore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeldLock {
@@ -95,11 +95,16 @@ pub struct HeldLock {
     pub lock: String,
     /// Who holds it, dead or alive, if that is known.
     pub holder: Option<Who>,
-    /// Whether the holder lives; if not, the next one to lock takes it over.
+    /// Whether the holder lives; if not, the next one to lock takes it over, or the permit is free.
     pub alive: bool,
 }
 
-/// The locks of a typed object that are held. Of an array of locks it looks at the first.
+/// At so many permits of a semaphore it looks: a description may say anything.
+const PERMITS: usize = 4096;
+
+/// The locks of a typed object that are held, with an entry for each permit of a semaphore that is taken (of the first 4096); who initialises a
+/// [`Once`](crate::Once), or writes a [`SeqCell`](crate::SeqCell) or [`Versioned`](crate::Versioned), holds the lock in it. Of
+/// an array of locks it looks at the first.
 ///
 /// # Errors
 ///
@@ -112,16 +117,20 @@ pub fn held_locks(name: impl ToName) -> Result<Vec<HeldLock>, Error> {
     let found = found.ok_or_else(|| Error::NotFound { name: name.to_string() })?;
     let table = found.table()?;
     let mut held = Vec::new();
-    for (path, offset) in found.header.fields_of("mutex") {
-        let mut word = [0; 8];
-        // A description may say anything.
-        if found.read(offset, &mut word).is_err() {
-            continue;
-        }
-        let owner = OwnerId::in_word(u64::from_ne_bytes(word));
-        if !owner.is_nobody() {
-            let alive = owner::living_in(&table, &found.locks, owner).is_some();
-            held.push(HeldLock { lock: shown(path), holder: owner::who_in(&table, owner), alive });
+    let locks = found.header.fields_of("mutex").map(|(path, offset, _)| (path, offset, 8));
+    let permits = found.header.fields_of("semaphore");
+    let permits = permits.map(|(path, offset, size)| (path, offset.saturating_add(8), size.saturating_sub(8)));
+    for (path, offset, size) in locks.chain(permits) {
+        for offset in (offset..offset.saturating_add(size)).step_by(8).take(PERMITS) {
+            let mut word = [0; 8];
+            if found.read(offset, &mut word).is_err() {
+                break;
+            }
+            let owner = OwnerId::in_word(u64::from_ne_bytes(word));
+            if !owner.is_nobody() {
+                let alive = owner::living_in(&table, &found.locks, owner).is_some();
+                held.push(HeldLock { lock: shown(path), holder: owner::who_in(&table, owner), alive });
+            }
         }
     }
     Ok(held)

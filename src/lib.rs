@@ -53,7 +53,10 @@ pub use region::{Attached, Region, RegionMut, SharedMemory};
 pub use segment::{Bool, Field, Layout, Placed, Schema, Segment, Shareable, Tail, field_path};
 #[doc(hidden)]
 pub use segment::{PickTail, TailIf};
-pub use sync::{Condvar, Event, Locked, Mutex, MutexGuard, OwnerDied, Until, lock_both};
+pub use sync::{
+    Barrier, Condvar, Event, Locked, Mutex, MutexGuard, Once, OwnerDied, Party, Passed, Permit, Semaphore, SeqCell,
+    Until, Versioned, lock_both,
+};
 
 /// For tests of memlane itself: what other processes, and their deaths, would do to an object.
 #[doc(hidden)]

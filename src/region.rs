@@ -531,7 +531,12 @@ impl Attachment {
 
     /// What the lock at `offset` of the user's bytes is called, for errors.
     pub(crate) fn lock_at(&self, offset: usize) -> Box<str> {
-        let path = self.object.header.path_of("mutex", offset);
+        self.field_at("mutex", offset)
+    }
+
+    /// The same for something of another kind.
+    pub(crate) fn field_at(&self, kind: &str, offset: usize) -> Box<str> {
+        let path = self.object.header.path_of(kind, offset);
         path.map_or(format!("at offset {offset}"), |path| format!("`{path}`")).into()
     }
 

@@ -78,13 +78,15 @@ impl Header {
 
     /// The path of the field of that kind at an offset of the user's bytes, if the schema names one.
     pub(crate) fn path_of(&self, kind: &str, offset: usize) -> Option<&str> {
-        self.fields_of(kind).find_map(|(path, its)| (its == offset as u64).then_some(path))
+        self.fields_of(kind).find_map(|(path, its, _)| (its == offset as u64).then_some(path))
     }
 
-    /// The paths and offsets of all fields of that kind that the schema names.
-    pub(crate) fn fields_of(&self, kind: &str) -> impl Iterator<Item = (&str, u64)> {
+    /// The paths, offsets and sizes of all fields of that kind that the schema names.
+    pub(crate) fn fields_of(&self, kind: &str) -> impl Iterator<Item = (&str, u64, u64)> {
         self.schema.lines().filter_map(move |line| match line.split('\t').collect::<Vec<_>>()[..] {
-            [path, its_kind, offset, _] if its_kind == kind => Some((path, offset.parse().ok()?)),
+            [path, its_kind, offset, size] if its_kind == kind => {
+                Some((path, offset.parse().ok()?, size.parse().ok()?))
+            }
             _ => None,
         })
     }

@@ -132,7 +132,7 @@ fn alignment(kind: &str) -> usize {
     match kind.strip_prefix("atomic ").unwrap_or(kind) {
         "u16" | "i16" => 2,
         "u32" | "i32" | "f32" | "condvar" | "event" => 4,
-        "u64" | "i64" | "f64" | "owner id" | "mutex" => 8,
+        "u64" | "i64" | "f64" | "owner id" | "mutex" | "once" | "semaphore" | "barrier" | "versioned" | "seqcell" => 8,
         "u128" | "i128" => 16,
         _ => 1,
     }

@@ -104,6 +104,7 @@ pub fn works(shared: &Segment<Shared>) {
         a_waiter_wakes(shared, notify_all);
     }
     the_event_is_one(shared);
+    crate::words::work(shared);
 }
 
 /// However it was left, it can be set, is seen, and can be taken once.
