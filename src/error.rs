@@ -48,6 +48,18 @@ impl fmt::Display for Somebody<'_> {
     }
 }
 
+/// Shows a process of which nothing but its number may be known.
+struct Process(Option<u32>);
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(pid) => write!(f, "pid {pid}"),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
 /// Why an object could not be named, created, opened, mapped, listed or removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -198,11 +210,22 @@ pub enum Error {
     },
 
     /// Somebody has held the directory for long; it is normally held for microseconds.
-    #[error("the directory {} is held by {} for more than {waited:.1?}: resume or end that process", path.display(), match holder { Some(pid) => format!("pid {pid}"), None => "another process".into() })]
+    #[error("the directory {} is held by {} for more than {waited:.1?}: resume or end that process", path.display(), Process(*holder))]
     Busy {
         /// The directory.
         path: PathBuf,
         /// The process that holds it, where the system shows it.
+        holder: Option<u32>,
+        /// How long this call waited.
+        waited: Duration,
+    },
+
+    /// Somebody has the file locked, and the time given is over, or none was given.
+    #[error("the file {} is locked by {}, waited {waited:.1?}: look at that process, or wait longer", path.display(), Process(*holder))]
+    FileLocked {
+        /// The file.
+        path: PathBuf,
+        /// The process that has locked it, or one of those, where the system shows it.
         holder: Option<u32>,
         /// How long this call waited.
         waited: Duration,
@@ -273,7 +296,8 @@ fn shortened(text: &str) -> String {
 
 /// Why a lock was not taken. The lock and what it guards are as they were.
 ///
-/// Of several reasons it is the first of `NotInSegment`, `Forked`, `Retired`, `AlreadyLocked`, `NeedsRepair`, `TimedOut` and `Interrupted`: that the
+/// Of several reasons it is the first of `NotInSegment`, `Forked`, `Retired`, `AlreadyLocked`, `NeedsRepair`, `TimedOut` (or
+/// `NoneFree`) and `Interrupted`: that the
 /// object can be used no more is said also to a thread that holds the lock.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -306,7 +330,9 @@ pub enum LockError {
     },
 
     /// A writer died while it changed the data, or gave it back half-changed, and nobody has repaired it since.
-    #[error("a writer died while it changed {lock} of '{object}': take the write lock and repair")]
+    #[error(
+        "a writer died while it changed {lock} of '{object}': take the write lock and repair (RwLock), or write it anew (SeqCell)"
+    )]
     NeedsRepair {
         /// The object that the lock lies in.
         object: Box<str>,
@@ -341,6 +367,34 @@ pub enum LockError {
         /// The object that was passed.
         object: Box<str>,
     },
+
+    /// Every permit of a semaphore, or seat of a barrier, is taken, and the time given is over, or none was given.
+    #[error(
+        "no {of} of {lock} of '{object}' is free, waited {waited:.1?}: {} them; look at that, or wait longer",
+        taken(holders)
+    )]
+    NoneFree {
+        /// The object that the semaphore or barrier lies in.
+        object: Box<str>,
+        /// The semaphore or barrier, as in `TimedOut`.
+        lock: Box<str>,
+        /// What is not free: `permit` or `seat`.
+        of: &'static str,
+        /// How long this call waited.
+        waited: Duration,
+        /// Who has them, each once, as far as they are known. Of a barrier, some may be dead: reset it then.
+        holders: Vec<Who>,
+    },
+}
+
+/// The first of those who have something, and how many more they are.
+fn taken(holders: &[Who]) -> String {
+    match holders {
+        [] => "unknown processes have".into(),
+        [one] => format!("{one} has"),
+        [one, other] => format!("{one} and {other} have"),
+        [first, others @ ..] => format!("{first} and {} others have", others.len()),
+    }
 }
 
 fn held(object: &str, lock: &str, waited: Duration, held_for: Duration, holder: Option<&Who>, cycle: &[Who]) -> String {
@@ -354,31 +408,44 @@ fn held(object: &str, lock: &str, waited: Duration, held_for: Duration, holder: 
     format!("{text}; this looks like a deadlock: we wait for{others} us; take locks in one order, as `lock_both` does")
 }
 
-/// Why a wait on a condition or an event ended without it. The lock of the condition is not held.
+/// Why a wait on a condition, an event or a barrier ended without it. The lock of the condition is not held.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
     /// The time is over.
     #[error("nothing happened in '{object}' within {waited:.1?}{}", silent(peer.as_ref()))]
     TimedOut {
-        /// The object that the condition or event lies in.
+        /// The object that the condition, event or barrier lies in.
         object: Box<str>,
         /// How long this call waited.
         waited: Duration,
-        /// Who kept it waiting: the living peer that was named, or who held the lock when the time was over.
+        /// Who kept it waiting: the living peer that was named, or who held the lock when the time was over, or the first
+        /// party that has not arrived.
         peer: Option<Who>,
     },
 
     /// The process that was waited for is dead or has closed the object.
     #[error("{} has left '{object}', and nobody else was to end this wait: start it again, or wait without naming it", Somebody(peer.as_ref()))]
     PeerLost {
-        /// The object that the condition or event lies in.
+        /// The object that the condition, event or barrier lies in.
         object: Box<str>,
         /// Who it was, if that is still known.
         peer: Option<Who>,
     },
 
-    /// The lock could not be taken again after the wait; or, of an event, the object cannot be used.
+    /// A party of the barrier died, or left, while others waited: nobody waits there until it is
+    /// [reset](crate::Barrier::reset).
+    #[error("the barrier {barrier} of '{object}' is broken, {} has left it: reset it, and begin again", Somebody(who.as_ref()))]
+    Broken {
+        /// The object that the barrier lies in.
+        object: Box<str>,
+        /// The barrier: the path of its field, or where it lies.
+        barrier: Box<str>,
+        /// Who broke it, if that is still known: not after it was reset.
+        who: Option<Who>,
+    },
+
+    /// The lock could not be taken again after the wait; or, of an event or a barrier, the object cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),
 }

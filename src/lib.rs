@@ -56,9 +56,11 @@ pub use region::{Attached, Region, RegionMut, SharedMemory};
 pub use segment::{Bool, Field, Layout, Placed, Schema, Segment, Shareable, Tail, field_path};
 #[doc(hidden)]
 pub use segment::{PickTail, TailIf};
-pub use sync::{Condvar, Event, Locked, Mutex, MutexGuard, OwnerDied, Until, lock_both};
-pub use sync::{NotUpgraded, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
-pub use sync::{ReentrantMutex, ReentrantMutexGuard};
+pub use sync::{
+    Barrier, Condvar, Event, Locked, Mutex, MutexGuard, NotUpgraded, Once, OwnerDied, Party, Passed, Permit,
+    ReentrantMutex, ReentrantMutexGuard, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard, Semaphore,
+    SeqCell, Until, Versioned, lock_both,
+};
 
 /// For tests of memlane itself: what other processes, and their deaths, would do to an object.
 #[doc(hidden)]

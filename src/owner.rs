@@ -241,9 +241,10 @@ pub(crate) fn sleep_in(table: &[u8], index: usize) -> Option<Sleep> {
     Sleep::from_word(slot[offset_of!(Slot, sleep)..][..8].try_into().map_or(0, u64::from_ne_bytes))
 }
 
-/// Whether what a schema calls `kind` is a lock: so many words as its size has room for, each of which names who holds it.
+/// Whether what a schema calls `kind` is a lock, or something like it: words, aligned to 8, that say who holds it or takes part.
 pub(crate) fn is_lock(kind: &str) -> bool {
-    matches!(kind, "mutex" | "reentrant mutex" | "rwlock")
+    let locks = ["mutex", "reentrant mutex", "rwlock", "semaphore", "barrier", "once", "versioned", "seqcell"];
+    locks.contains(&kind)
 }
 
 /// Whether slot `index` is held by a living process that is not behind `locks` itself.

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 pub(crate) use core::sync::atomic::fence;
 #[cfg(not(any(memlane_failpoints, miri, memlane_heap)))]
-pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub(crate) use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 #[cfg(any(miri, memlane_heap))]
 pub use counted::die_at;
 #[cfg(any(memlane_failpoints, miri, memlane_heap))]
-pub(crate) use counted::{AtomicU32, AtomicU64, Ordering};
+pub(crate) use counted::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 static INTERRUPT: OnceLock<fn() -> bool> = OnceLock::new();
 
@@ -93,7 +93,7 @@ fn low_half(word: &AtomicU64) -> *const u32 {
 #[cfg(any(memlane_failpoints, miri, memlane_heap))]
 mod counted {
     pub(crate) use core::sync::atomic::Ordering;
-    use core::sync::atomic::{AtomicU32 as Real32, AtomicU64 as Real64};
+    use core::sync::atomic::{AtomicU8 as Real8, AtomicU32 as Real32, AtomicU64 as Real64};
 
     /// Counts one step; at the one that `MEMLANE_DIE_AT` names (from 1), the process kills itself.
     #[cfg(not(any(miri, memlane_heap)))]
@@ -137,7 +137,7 @@ mod counted {
             #[repr(transparent)]
             pub(crate) struct $name($real);
 
-            #[allow(dead_code, reason = "not all of it is used of both widths")]
+            #[allow(dead_code, reason = "not all of it is used of all widths")]
             impl $name {
                 pub(crate) const fn new(value: $int) -> Self {
                     Self($real::new(value))
@@ -175,6 +175,7 @@ mod counted {
         };
     }
 
+    counted!(AtomicU8, Real8, u8);
     counted!(AtomicU32, Real32, u32);
     counted!(AtomicU64, Real64, u64);
 }

@@ -5,9 +5,9 @@ mod fields;
 pub use fields::{FieldValue, Holder, Inspected, SyncState};
 
 use crate::channel::is_channel;
-use crate::error::{Error, Who, shown};
+use crate::error::{Error, Who};
 use crate::object::{Condition, Directory, Found, Name, Persistence, ToName, memory_left, path_or_default};
-use crate::owner::{self, OwnerId, PARTICIPANTS, Sleep};
+use crate::owner::{self, PARTICIPANTS, Sleep};
 use crate::sys::Access;
 use fields::Reading;
 use std::path::{Path, PathBuf};
@@ -173,7 +173,7 @@ fn find(name: &Name) -> Result<Found, Error> {
     Found::open(name, &directory, Access::Read)?.ok_or_else(|| Error::NotFound { name: name.to_string() })
 }
 
-/// A lock that is held, by one of its holders.
+/// A lock that is held by somebody, or a permit of a semaphore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeldLock {
@@ -181,32 +181,27 @@ pub struct HeldLock {
     pub lock: String,
     /// Who holds it, dead or alive, if that is known.
     pub holder: Option<Who>,
-    /// Whether the holder lives; if not, it is in nobody's way.
+    /// Whether the holder lives; if not, the next one to lock takes it over, or the permit is free.
     pub alive: bool,
 }
 
-/// The locks of a typed object that are held, with an entry for each process that does: of a
-/// [`RwLock`](crate::RwLock) that may be several. Of an array of locks it looks at the first.
+/// So many elements of an array of locks are looked at.
+const LOCKS: usize = 64;
+
+/// The locks of a typed object that are held, and the permits that are taken, an entry for each holder; who initialises a
+/// [`Once`](crate::Once), or writes a [`SeqCell`](crate::SeqCell) or [`Versioned`](crate::Versioned), holds the lock in it.
+/// Of an array of locks it looks at the first 64.
 ///
 /// # Errors
 ///
 /// [`Error::NotFound`], and those of a damaged object.
 pub fn held_locks(name: impl ToName) -> Result<Vec<HeldLock>, Error> {
-    let found = find(&name.to_name()?)?;
-    let table = found.table()?;
-    let mut held = Vec::new();
-    for (path, offset, size) in found.header.locks() {
-        // A description may say anything: what it says lies outside cannot be read, and no lock has more words.
-        let words = (offset..offset.saturating_add(size)).step_by(8).take(PARTICIPANTS + 1).map_while(|offset| {
-            let mut word = [0; 8];
-            found.read(offset, &mut word).ok().map(|()| OwnerId::in_word(u64::from_ne_bytes(word)))
-        });
-        held.extend(words.filter(|owner| !owner.is_nobody()).map(|owner| {
-            let alive = owner::living_in(&table, &found.locks, owner).is_some();
-            HeldLock { lock: shown(path), holder: owner::who_in(&table, owner), alive }
-        }));
-    }
-    Ok(held)
+    let fields = inspect(name, LOCKS)?.fields.into_iter().filter(|field| field.kind != "barrier");
+    let held = fields.flat_map(|Inspected { path, value, .. }| {
+        let holders = if let FieldValue::Sync(state) = value { state.holders } else { Vec::new() };
+        holders.into_iter().map(move |Holder { who, alive, .. }| HeldLock { lock: path.clone(), holder: who, alive })
+    });
+    Ok(held.collect())
 }
 
 /// Where objects are, and how much memory is left there.

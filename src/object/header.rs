@@ -78,13 +78,8 @@ impl Header {
 
     /// The path of the lock at an offset of the user's bytes, if the schema names one.
     pub(crate) fn lock_at(&self, offset: usize) -> Option<&str> {
-        self.locks().find_map(|(path, its, _)| (its == offset as u64).then_some(path))
-    }
-
-    /// The paths, offsets and sizes of all locks that the schema names.
-    pub(crate) fn locks(&self) -> impl Iterator<Item = (&str, u64, u64)> {
-        self.schema.lines().filter_map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
-            [path, kind, offset, size] if is_lock(kind) => Some((path, offset.parse().ok()?, size.parse().ok()?)),
+        self.schema.lines().find_map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
+            [path, kind, its, _] if is_lock(kind) && its.parse() == Ok(offset) => Some(path),
             _ => None,
         })
     }

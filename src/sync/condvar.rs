@@ -202,11 +202,11 @@ impl Condvar {
 
 /// One wait, over all its sleeps.
 pub(super) struct Sleeper<'a> {
-    attachment: &'a Attachment,
+    pub(super) attachment: &'a Attachment,
     until: Until,
     pub(super) slices: Slices,
-    /// Who held the lock when the time was over.
-    holder: Option<Who>,
+    /// Who held the lock, or has not arrived, when the time was over.
+    pub(super) holder: Option<Who>,
 }
 
 impl<'a> Sleeper<'a> {

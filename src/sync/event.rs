@@ -5,11 +5,9 @@
 //! events of Windows NT (`SetEvent`, `ResetEvent`), on a futex; but whether it is reset, automatically or not at all, is
 //! said by the call that waits and not by the event.
 
-use super::condvar::{Sleeper, Until, Woken};
+use super::condvar::{Sleeper, Until};
 use super::look::Looked;
-use super::spin;
 use crate::error::WaitError;
-use crate::owner::Sleep;
 use crate::prim::{self, AtomicU32, Ordering};
 use crate::region::{Attached, Attachment};
 
@@ -127,36 +125,9 @@ impl Event {
 
     /// Waits until `done` says so.
     fn sleep_until(&self, attachment: &Attachment, until: Until, done: impl Fn() -> bool) -> Result<(), WaitError> {
-        let offset = attachment.offset_of(&self.word)? as u64;
-        attachment.check()?;
-        if done() {
-            return Ok(());
-        }
         let mut sleeper = Sleeper::new(attachment, until);
-        if sleeper.slices.next().is_some() && spin(|| done().then_some(())).is_some() {
-            return Ok(());
-        }
-        while let Some(slice) = sleeper.slices.next() {
-            let prepared = self.prepare();
-            if done() {
-                return Ok(());
-            }
-            attachment.check()?;
-            if sleeper.is_peer_lost() {
-                break;
-            }
-            attachment.set_sleep(Some(Sleep::Condition(offset)));
-            prim::wait(&self.word, prepared, slice);
-            attachment.set_sleep(None);
-            sleeper.slices.grow();
-            if done() {
-                return Ok(());
-            }
-            attachment.check_awake()?;
-        }
-        let woken = if sleeper.is_peer_lost() { Woken::PeerLost } else { Woken::TimedOut };
-        // Once more: what a peer that is dead has set, it has set before.
-        if done() { Ok(()) } else { Err(sleeper.error(woken)) }
+        let ended = sleeper.sleep_until(&self.word, || self.prepare(), |_| done().then_some(()))?;
+        ended.map_err(|woken| sleeper.error(woken))
     }
 
     /// Says that somebody is about to sleep, unless it is set: look once more before sleeping while [`word`](Self::word) is

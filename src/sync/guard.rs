@@ -1,11 +1,14 @@
 //! What a lock guards, and the guards that give it out: the only unsafe code in `sync`.
 #![allow(unsafe_code)]
 
+use super::barrier::Barrier;
 use super::condvar::Condvar;
 use super::event::Event;
 use super::mutex::Mutex;
+use super::once::Once;
 use super::reentrant::{ReentrantMutex, ReentrantMutexGuard};
 use super::rwlock::{RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
+use super::semaphore::Semaphore;
 use crate::prim::AtomicU64;
 use crate::region::Attachment;
 use crate::segment::{Layout, Schema, Shareable, field_path};
@@ -19,7 +22,8 @@ use std::ops::{Deref, DerefMut};
 pub(super) struct Data<T: ?Sized>(UnsafeCell<T>);
 
 // SAFETY: the value is reached only through a guard, or through `&mut`. The guards of a lock that give `&mut T` are alone;
-// of a lock whose guards give `&T` to several threads `T` is `Sync` (`RwLock`), or it is one thread that has them.
+// of a lock whose guards give `&T` to several threads `T` is `Sync` (`RwLock`), or it is one thread that has them; what is
+// given out for good (`Once`) is `Sync`, and given out by nobody else.
 unsafe impl<T: ?Sized + Send> Sync for Data<T> {}
 
 impl<T: ?Sized> Data<T> {
@@ -68,34 +72,66 @@ shareable_locks! {
     "rwlock": [const READERS: usize] RwLock<T, READERS>, READERS;
 }
 
-// SAFETY: `repr(transparent)` over one atomic word: every byte pattern is a value, and it works between processes.
-unsafe impl Shareable for Condvar {
-    type Tail = ();
-    const LAYOUT: Layout = Layout::of::<Self>();
+// SAFETY: as for `Mutex`, which it holds behind an atomic word.
+unsafe impl<T: Shareable + ?Sized> Shareable for Once<T> {
+    type Tail = T::Tail;
+    const LAYOUT: Layout = Layout::EMPTY.with(WORD).with(Mutex::<T>::LAYOUT);
     const PLAIN: bool = false;
 
     fn describe(schema: &mut Schema, path: &str, offset: usize) {
-        schema.line(path, "condvar", offset, size_of::<Self>());
+        schema.line(path, "once", offset, size_of::<u64>());
+        let value = Layout::EMPTY.with(WORD).next_offset(Mutex::<T>::LAYOUT);
+        Mutex::<T>::describe(schema, &field_path(path, "value"), offset + value);
     }
 
-    fn from_base(base: *mut u8, (): ()) -> *mut Self {
-        base.cast()
+    fn from_base(base: *mut u8, tail: T::Tail) -> *mut Self {
+        T::from_base(base, tail) as *mut Self
     }
 }
 
-// SAFETY: as for `Condvar`.
-unsafe impl Shareable for Event {
-    type Tail = ();
-    const LAYOUT: Layout = Layout::of::<Self>();
-    const PLAIN: bool = false;
-
-    fn describe(schema: &mut Schema, path: &str, offset: usize) {
-        schema.line(path, "event", offset, size_of::<Self>());
+impl<T: ?Sized + Sync> Once<T> {
+    /// The value, if it is complete.
+    pub(super) fn initialised(&self) -> Option<&T> {
+        // SAFETY: when it is complete, nobody who keeps to the protocol gets it exclusively any more, as who has the lock looks
+        // first. A peer that takes that back is outside this tier (docs/DESIGN.md, "Trust"), as one that writes without
+        // locking is; every byte pattern it could leave is a value of `T`.
+        self.is_complete().then(|| unsafe { &*self.value.data().0.get() })
     }
 
-    fn from_base(base: *mut u8, (): ()) -> *mut Self {
-        base.cast()
+    /// Declares complete what the holder of the lock has initialised, or has found complete.
+    pub(super) fn publish(&self, value: MutexGuard<'_, T>) -> &T {
+        self.set_complete();
+        drop(value);
+        // SAFETY: as in `initialised`, from `set_complete` on; the guard, which is gone, was the last exclusive access.
+        unsafe { &*self.value.data().0.get() }
     }
+}
+
+macro_rules! words {
+    ($([$($generic:tt)*] $type:ty: $kind:literal),* $(,)?) => {$(
+        // SAFETY: `repr(transparent)` or `repr(C)` of atomic words: every byte pattern is a value, and it works between
+        // processes.
+        unsafe impl<$($generic)*> Shareable for $type {
+            type Tail = ();
+            const LAYOUT: Layout = Layout::of::<Self>();
+            const PLAIN: bool = false;
+
+            fn describe(schema: &mut Schema, path: &str, offset: usize) {
+                schema.line(path, $kind, offset, size_of::<Self>());
+            }
+
+            fn from_base(base: *mut u8, (): ()) -> *mut Self {
+                base.cast()
+            }
+        }
+    )*};
+}
+
+words! {
+    [] Condvar: "condvar",
+    [] Event: "event",
+    [const PERMITS: usize] Semaphore<PERMITS>: "semaphore",
+    [const PARTIES: usize] Barrier<PARTIES>: "barrier",
 }
 
 /// A lock that is held. What it guards is as its last holder left it, complete.

@@ -1,6 +1,6 @@
 //! What the words of a lock say, for somebody who looks and takes no part.
 
-use super::{event, mutex};
+use super::{barrier, event, mutex, rwlock, semaphore};
 use crate::owner::OwnerId;
 
 /// How a thing that processes wait for stands.
@@ -20,10 +20,20 @@ impl Looked {
     }
 }
 
+/// The words of these bytes, from `skip` words on.
+pub(super) fn words(bytes: &[u8], skip: usize) -> impl Iterator<Item = u64> {
+    bytes.as_chunks().0.iter().skip(skip).map(|word| u64::from_ne_bytes(*word))
+}
+
 /// What the thing of that kind says, of which these are the bytes; `None` if it is no such thing, or they are too few.
 pub(crate) fn look(kind: &str, bytes: &[u8]) -> Option<Looked> {
+    let first = words(bytes, 0).next();
     match kind {
-        "mutex" => Some(mutex::look(u64::from_ne_bytes(*bytes.first_chunk()?))),
+        "mutex" | "reentrant mutex" => first.map(mutex::look),
+        "rwlock" => Some(rwlock::look(first?, words(bytes, 1))),
+        "semaphore" => Some(semaphore::look(words(bytes, 1))),
+        "barrier" => barrier::look(words(bytes, 1)),
+        "once" => Some(Looked::new(if first? == 0 { "not initialised" } else { "initialised" })),
         "event" => Some(event::look(u32::from_ne_bytes(*bytes.first_chunk()?))),
         "condvar" => Some(Looked::new("ready")),
         _ => None,

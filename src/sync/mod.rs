@@ -1,27 +1,39 @@
-//! Locks, conditions and events between processes, of which no death makes a hang.
+//! Locks, conditions, events and their like between processes, of which no death makes a hang.
 //!
 //! Everything sleeps in slices: at the end of each it looks whether whoever it waits for is still alive. A wake-up is
 //! a hint, the state is the truth.
 
+mod barrier;
 mod condvar;
+mod copies;
 mod event;
 mod eventcount;
 mod guard;
 mod look;
 mod mutex;
 mod named;
+mod once;
 mod reentrant;
 mod rwlock;
+mod semaphore;
+mod seqcell;
+mod sleep;
+mod versioned;
 mod word;
 
+pub use barrier::{Barrier, Party, Passed};
 pub use condvar::{Condvar, Until};
 pub use event::Event;
 pub(crate) use eventcount::EventCount;
 pub use guard::{Locked, MutexGuard, OwnerDied};
 pub(crate) use look::{Looked, look};
 pub use mutex::{Mutex, lock_both};
+pub use once::Once;
 pub use reentrant::{ReentrantMutex, ReentrantMutexGuard};
 pub use rwlock::{NotUpgraded, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard};
+pub use semaphore::{Permit, Semaphore};
+pub use seqcell::SeqCell;
+pub use versioned::Versioned;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

@@ -7,6 +7,7 @@
 //! that died can be told from those that live.
 
 use super::guard::{Data, Guard, Locked};
+use super::look::Looked;
 use super::word::{Claim, DIRTY, WAITERS, Waiter, change, hold, is_held, let_go};
 use crate::error::LockError;
 use crate::owner::{OwnerId, PARTICIPANTS};
@@ -639,4 +640,20 @@ impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
         let complete = self.consistent && (self.panicking || !std::thread::panicking());
         self.words.unlock(|_| if complete { 0 } else { DIRTY });
     }
+}
+
+/// What the writer's word and the readers' words say.
+pub(super) fn look(writer: u64, readers: impl Iterator<Item = u64>) -> Looked {
+    let owner = OwnerId::in_word(writer);
+    let (state, role) = match (writer & WRITING != 0, writer & DRAINING != 0) {
+        _ if owner.is_nobody() => ("free", ""),
+        (true, _) => ("being written", "writes"),
+        (false, true) => ("about to be written", "waits for readers"),
+        (false, false) => ("being read", "reads, and may write next"),
+    };
+    let readers: Vec<_> =
+        readers.map(OwnerId::in_word).filter(|owner| !owner.is_nobody()).map(|owner| (owner, "reads")).collect();
+    let state = if state == "free" && !readers.is_empty() { "being read" } else { state };
+    let holders = (!owner.is_nobody()).then_some((owner, role)).into_iter().chain(readers).collect();
+    Looked { holders, needs_repair: writer & DIRTY != 0, ..Looked::new(state) }
 }

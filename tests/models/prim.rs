@@ -241,7 +241,7 @@ macro_rules! modelled {
         #[repr(transparent)]
         pub(crate) struct $name($int);
 
-        #[allow(dead_code, reason = "not all of it is used of both widths")]
+        #[allow(dead_code, reason = "not all of it is used of all widths")]
         impl $name {
             pub(crate) const fn new(value: $int) -> Self {
                 assert!(value == 0, "every word starts as 0");
@@ -289,6 +289,7 @@ macro_rules! modelled {
     };
 }
 
+modelled!(AtomicU8, u8);
 modelled!(AtomicU32, u32);
 modelled!(AtomicU64, u64);
 

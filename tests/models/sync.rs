@@ -1,7 +1,11 @@
 //! The library's locks, with a time that does not pass: a wait is for ever, or over before it begins.
 
+#[path = "../../src/sync/barrier.rs"]
+pub mod barrier;
 #[path = "../../src/sync/condvar.rs"]
 pub mod condvar;
+#[path = "../../src/sync/copies.rs"]
+pub mod copies;
 #[path = "../../src/sync/event.rs"]
 pub mod event;
 #[path = "../../src/sync/eventcount.rs"]
@@ -12,15 +16,28 @@ pub mod guard;
 pub mod look;
 #[path = "../../src/sync/mutex.rs"]
 pub mod mutex;
+#[path = "../../src/sync/once.rs"]
+pub mod once;
 #[path = "../../src/sync/reentrant.rs"]
 pub mod reentrant;
 #[path = "../../src/sync/rwlock.rs"]
 pub mod rwlock;
+#[path = "../../src/sync/semaphore.rs"]
+pub mod semaphore;
+#[path = "../../src/sync/seqcell.rs"]
+pub mod seqcell;
+#[path = "../../src/sync/sleep.rs"]
+pub mod sleep;
+#[path = "../../src/sync/versioned.rs"]
+pub mod versioned;
 #[path = "../../src/sync/word.rs"]
 mod word;
 
 pub(crate) use eventcount::EventCount;
 use std::time::Duration;
+
+/// Over before it begins, as every wait is that is not for ever.
+const LONGEST_SLICE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Slices {
     timeout: Option<Duration>,

@@ -106,6 +106,7 @@ pub fn works(shared: &Segment<Shared>) {
     }
     the_event_is_one(shared);
     rwlocks::work(shared);
+    crate::words::work(shared);
 }
 
 /// However it was left, it can be set, is seen, and can be taken once.

@@ -18,7 +18,7 @@ const OWNER: u32 = 0xffff;
 const DATA_OFFSET: u64 = 40;
 
 /// The 32 bits at `offset` of the shared value.
-fn peek(dir: &Dir, offset: usize) -> u32 {
+pub fn peek(dir: &Dir, offset: usize) -> u32 {
     let file = File::open(dir.path().join(OBJECT)).expect("the object");
     let read = |offset: u64| {
         let mut word = [0; 4];
@@ -111,6 +111,17 @@ pub fn messages_are_awaited(dir: &Dir) -> bool {
 /// Whether somebody sleeps, or is about to, until a message is let go.
 pub fn release_is_awaited(dir: &Dir) -> bool {
     peek(dir, 64) & 1 != 0
+}
+
+/// Leaves the value whose bytes begin at `offset` as a writer does that dies while it writes it.
+pub fn begin_write(dir: &Dir, offset: usize) {
+    const SEQUENCE: u64 = 8;
+    let file = File::options().read(true).write(true).open(dir.path().join(OBJECT)).expect("the object");
+    let mut word = [0; 8];
+    file.read_exact_at(&mut word, DATA_OFFSET).expect("its header");
+    let at = u64::from_ne_bytes(word) + offset as u64 + SEQUENCE;
+    file.read_exact_at(&mut word, at).expect("the sequence");
+    file.write_all_at(&(u64::from_ne_bytes(word) | 1).to_ne_bytes(), at).expect("the sequence");
 }
 
 /// Leaves the first lane as its sender does that dies while it sends message `sequence`: see docs/DESIGN.md, "Channels".

@@ -6,6 +6,7 @@ use crate::common::Dir;
 use crate::events;
 use crate::peek::{condition_is_awaited, directory_is_locked, lock_is_awaited};
 use crate::victim::{Cell, OBJECT, PATIENCE, PLACE, RAW, Shared, command, create, place};
+use crate::words;
 use memlane::{LockError, Locked, Mutex, Options, Persistence, Segment, Shareable, SharedMemory, Until, WaitError};
 use memlane_crash::{End, Event, Files};
 use std::time::{Duration, Instant};
@@ -95,7 +96,35 @@ pub const OPERATIONS: &[Operation] = &[
     operation("take an event until the time is over", BOTH, Object, |dir, run| {
         beside_us(dir, run, "take the event in vain")
     }),
+    words("acquire a permit", |dir, run| beside_us(dir, run, "words: acquire")),
+    words("acquire a permit, contended", words::acquire_contended),
+    words("try to acquire a permit, held", |dir, run| words::acquire_held(dir, run, "try to acquire")),
+    words("acquire a permit until the time is over", |dir, run| words::acquire_held(dir, run, "acquire in vain")),
+    words("acquire a permit of the dead", words::acquire_of_the_dead),
+    words("give permits back, while another waits", words::give_back),
+    words("join a barrier", |dir, run| beside_us(dir, run, "words: join")),
+    words("arrive at a barrier where another waits", words::arrive),
+    words("arrive at a barrier first", words::arrive_first),
+    words("wait at a barrier until the time is over", |dir, run| beside_us(dir, run, "words: arrive in vain")),
+    words("leave a barrier", |dir, run| beside_us(dir, run, "words: leave")),
+    words("leave a barrier where another waits", words::leave_amid),
+    words("reset a barrier", words::reset),
+    words("initialise once", |dir, run| beside_us(dir, run, "words: initialise")),
+    words("initialise once, after one that panicked", words::initialise_after_half),
+    words("write a versioned value that others read", words::write_versioned),
+    words("update a versioned value, after a dead writer", |dir, run| {
+        words::write_after_half(dir, run, "update versioned")
+    }),
+    words("write a cell", |dir, run| words::write_cell(dir, run, "write cell")),
+    words("write a cell, after a dead writer", |dir, run| words::write_after_half(dir, run, "write cell")),
+    words("update a cell", |dir, run| words::write_cell(dir, run, "update cell")),
+    words("read a cell", |dir, run| words::write_cell(dir, run, "read cell")),
 ];
+
+/// One on an object that goes with its last user: what is done to its words is the same for all.
+const fn words(title: &'static str, scenario: fn(&Dir, &mut Run)) -> Operation {
+    operation(title, UNTIL_LAST_USER, Object, scenario)
+}
 
 pub fn quietly(_: Event) {}
 

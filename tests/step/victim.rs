@@ -3,6 +3,7 @@
 
 use crate::common::Dir;
 use crate::meet::Outcome;
+use crate::words::{self, Words};
 use crate::{channel_pairs, channel_victim, events, locks, names, rwlocks, service_pairs, service_victim};
 use memlane::{
     Condvar, Event, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed,
@@ -31,6 +32,7 @@ pub struct Shared {
     pub state: Mutex<State>,
     pub rw: RwLock<Halves, 4>,
     pub again: ReentrantMutex<AtomicU64>,
+    pub words: Words,
     /// Written when the object is made, and never again.
     pub table: [u64; 32],
 }
@@ -84,6 +86,10 @@ pub fn lock(shared: &Segment<Shared>) -> MutexGuard<'_, State> {
 pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
     if let Some(operation) = operation.strip_prefix("attempt ") {
         return ExitCode::from(attempted(operation).code());
+    }
+    if let Some(operation) = operation.strip_prefix("words: ") {
+        words::act(operation, &open());
+        return ExitCode::SUCCESS;
     }
     if let Some(operation) = operation.strip_prefix("channel attempt ") {
         return ExitCode::from(channel_pairs::attempt(operation));
@@ -178,6 +184,10 @@ fn attempted(operation: &str) -> Outcome {
     if locks::is_act(operation) {
         let shared = open();
         return operate(|| locks::attempt(&shared, operation));
+    }
+    if words::is_act(operation) {
+        let shared = open();
+        return operate(|| words::attempt(&shared, operation));
     }
     let handle = match operation {
         "close" => Some(open()),
