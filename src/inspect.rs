@@ -105,11 +105,7 @@ pub struct HeldLock {
 ///
 /// [`Error::NotFound`], and those of a damaged object.
 pub fn held_locks(name: impl ToName) -> Result<Vec<HeldLock>, Error> {
-    let name = name.to_name()?;
-    let directory = Directory::open(name.directory())?;
-    let _lock = directory.lock()?;
-    let found = Found::open(&name, &directory, Access::Read)?;
-    let found = found.ok_or_else(|| Error::NotFound { name: name.to_string() })?;
+    let found = Found::find(&name.to_name()?, Access::Read)?;
     let table = found.table()?;
     let mut held = Vec::new();
     for (path, offset) in found.header.fields_of("mutex") {

@@ -383,7 +383,7 @@ fn death_in_gc() {
         make_dead(run.name.clone());
         run.die(|name, begin| {
             begin();
-            assert_eq!(memlane::gc(Some(name.directory()), false).expect("a directory").len(), 1);
+            assert_eq!(memlane::gc(name.directory(), false).expect("a directory").len(), 1);
             die_at(0);
         });
         works(&living);

@@ -1,11 +1,12 @@
 //! The directory that holds the objects: trusted before use, locked while names change.
 
-use super::name::default_directory;
+use super::name::{Name, default_directory};
 use crate::error::Error;
 use crate::prim;
 use crate::sys::{self, Access, Fd, FileSystem, Kind, LockFd, Meta};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long to wait for the directory, which is normally held for microseconds.
@@ -20,6 +21,11 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    /// The directory that a name is looked up in, if it is in one.
+    pub(super) fn of(name: &Name) -> Result<Option<Arc<Self>>, Error> {
+        name.directory().map(|path| Self::open(path).map(Arc::new)).transpose()
+    }
+
     /// Opens and checks `path`. The user's own directory is made when it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         // A link is followed, O_NOFOLLOW or not, when a slash comes after it.
