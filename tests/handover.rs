@@ -118,7 +118,8 @@ fn descriptor_of(send: impl FnOnce(&UnixStream) -> Result<(), Error>) -> OwnedFd
 /// A memfd with these bytes.
 fn memory(bytes: &[u8], mode: u32, seals: libc::c_int) -> File {
     // SAFETY: the label is a string that ends; the descriptor is ours.
-    let file = unsafe { File::from_raw_fd(libc::memfd_create(c"raw".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)) };
+    let file =
+        unsafe { File::from_raw_fd(libc::memfd_create(c"raw".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)) };
     file.write_all_at(bytes, 0).expect("memory");
     file.set_permissions(fs::Permissions::from_mode(mode)).expect("ours to change");
     // SAFETY: the call takes no pointers.
@@ -216,8 +217,7 @@ fn channels_and_services_are_handed_over() {
 #[test]
 fn an_object_in_a_directory_is_handed_over_and_keeps_its_name() {
     let dir = Dir::new();
-    let ours: Segment<Shared> =
-        Segment::create(dir.name("cam"), (), &Options::new(), |_| ()).expect("a fresh object");
+    let ours: Segment<Shared> = Segment::create(dir.name("cam"), (), &Options::new(), |_| ()).expect("a fresh object");
     let name = hand_over(|socket| ours.region().send_over(socket));
     let theirs = Segment::<Shared>::open(&name).expect("it was sent");
     assert_eq!(theirs.region().id(), ours.region().id());
@@ -236,7 +236,11 @@ fn an_object_in_a_directory_is_handed_over_and_keeps_its_name() {
     let name = hand_over(|socket| ours.send_over(socket));
     remove(dir.name("cam")).expect("it is there");
     let other = SharedMemory::create(dir.name("cam"), 10, &Options::new()).expect("another");
-    assert_hand_over(SharedMemory::open(&name), ErrorKind::PermissionDenied, &["'cam'", "no name any more", "anonymous"]);
+    assert_hand_over(
+        SharedMemory::open(&name),
+        ErrorKind::PermissionDenied,
+        &["'cam'", "no name any more", "anonymous"],
+    );
     assert_ne!(other.id(), ours.id());
 }
 
@@ -303,7 +307,10 @@ fn nobody_can_change_the_length_of_an_object_without_a_name() {
     }
     assert!(meta.blocks() * 512 >= meta.len(), "it is reserved");
     let huge = SharedMemory::create(anonymous(), 1 << 50, &Options::new()).expect_err("more than there is");
-    assert!(matches!(&huge, Error::NoSpace { place, .. } if place.to_str() == Some("the memory of this machine")), "{huge}");
+    assert!(
+        matches!(&huge, Error::NoSpace { place, .. } if place.to_str() == Some("the memory of this machine")),
+        "{huge}"
+    );
     let sparse = SharedMemory::create(anonymous(), 1 << 40, &Options::new().sparse()).expect("little of it is used");
     assert_eq!(SharedMemory::open(sparse.name()).expect("it is there").size(), 1 << 40);
 }

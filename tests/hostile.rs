@@ -524,7 +524,11 @@ fn scribble(seed: u64) {
     say("scribbling");
     loop {
         let name = Name::new("cam").expect("a name");
-        let Ok(file) = OpenOptions::new().read(true).write(true).open(name.directory().expect("it has one").join("cam")) else { continue };
+        let Ok(file) =
+            OpenOptions::new().read(true).write(true).open(name.directory().expect("it has one").join("cam"))
+        else {
+            continue;
+        };
         let words = [u64_at(&file, CREATOR), u64_at(&file, WORD)];
         for _ in 0..200 {
             let state_too = random.below(500) == 0;

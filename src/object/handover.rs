@@ -221,7 +221,9 @@ impl<'a> Turns<'a> {
             let left = self.patience.map_or(SLICE, |patience| patience.saturating_sub(self.start.elapsed()));
             if left.is_zero() {
                 let waited = self.start.elapsed();
-                let reason = format!("the socket's time is over after {waited:.1?}: see what the other side does, or set a longer one");
+                let reason = format!(
+                    "the socket's time is over after {waited:.1?}: see what the other side does, or set a longer one"
+                );
                 return Err(refused(self.name, ErrorKind::TimedOut, reason));
             }
             // Rounded up: a sleep shorter than the system's unit would be none.

@@ -11,9 +11,9 @@ mod name;
 
 pub(crate) use directory::Directory;
 use directory::PATIENCE;
+use handover::Opening;
 pub use header::Persistence;
 pub(crate) use header::{CREATOR_OFFSET, Header, LIVE, RETIRED, SCHEMA_MAX, STATE_OFFSET, TABLE_OFFSET};
-use handover::Opening;
 use name::Place;
 pub use name::{Name, ToName};
 
@@ -262,7 +262,8 @@ impl Object {
         let map = Map::of(&self.file, len, access).map_err(Error::os("map", &self.name))?;
         if !self.header.sparse {
             // The memory was reserved when the object was created, but another program may have cut it off since.
-            map.populate(access).map_err(|error| out_of_space(error, &self.name, self.directory.as_deref(), map.len() as u64))?;
+            map.populate(access)
+                .map_err(|error| out_of_space(error, &self.name, self.directory.as_deref(), map.len() as u64))?;
         }
         Ok(map)
     }

@@ -5,8 +5,8 @@ use crate::sys::Access;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 pub(crate) use std::os::fd::OwnedFd as Descriptor;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 pub(crate) use std::os::unix::net::UnixStream as Socket;
 use std::time::Duration;
 

@@ -8,7 +8,8 @@ mod openings;
 use super::{Access, FileSystem, Kind, Meta, Process, Sharing};
 pub(crate) use clock::{age, clock_id, moment, stamp};
 pub(crate) use handover::{
-    Descriptor, Socket, adopt, available_memory, create_anonymous, is_sealed, patience, receive, reopen, seal, send, wait_for,
+    Descriptor, Socket, adopt, available_memory, create_anonymous, is_sealed, patience, receive, reopen, seal, send,
+    wait_for,
 };
 use openings::Openings;
 use std::ffi::{CString, OsStr, OsString};

@@ -4,6 +4,7 @@ use crate::aftermath::Expected::{self, Object, ObjectOrNothing, ObjectOrOther};
 use crate::aftermath::{next_user, works, works_or_is_retired};
 use crate::common::Dir;
 use crate::events;
+use crate::handover;
 use crate::peek::{condition_is_awaited, directory_is_locked, lock_is_awaited};
 use crate::victim::{Cell, OBJECT, PATIENCE, PLACE, RAW, Shared, command, create, place};
 use memlane::{LockError, Locked, Mutex, Options, Persistence, Segment, Shareable, SharedMemory, Until, WaitError};
@@ -95,6 +96,15 @@ pub const OPERATIONS: &[Operation] = &[
     operation("take an event until the time is over", BOTH, Object, |dir, run| {
         beside_us(dir, run, "take the event in vain")
     }),
+    operation("hand an object over", BOTH, Object, handover::send),
+    operation("create without a name, and hand over", BOTH, ObjectOrNothing, handover::send_the_only_one),
+    operation("receive an object, and open it", UNTIL_LAST_USER, Object, handover::receive),
+    operation(
+        "receive an object without a name, and open it",
+        UNTIL_LAST_USER,
+        ObjectOrNothing,
+        handover::receive_without_a_name,
+    ),
 ];
 
 pub fn quietly(_: Event) {}
