@@ -12,8 +12,10 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 pub(crate) use std::os::fd::OwnedFd as Descriptor;
 pub(crate) use std::os::unix::net::UnixStream as Socket;
 use std::path::{Path, PathBuf};
@@ -269,14 +271,19 @@ pub(crate) fn wait_for(_: &Socket, _: bool, _: Duration) -> io::Result<()> {
 /// What is under way: a message, and the file that goes with it.
 static UNDER_WAY: Mutex<Vec<(Vec<u8>, Fd)>> = Mutex::new(Vec::new());
 
-pub(crate) fn send(mut socket: &Socket, bytes: &[u8], file: Option<&Fd>) -> io::Result<usize> {
+/// The socket as a file: Miri knows no calls that are for sockets alone.
+fn stream(socket: &Socket) -> io::Result<File> {
+    socket.as_fd().try_clone_to_owned().map(File::from)
+}
+
+pub(crate) fn send(socket: &Socket, bytes: &[u8], file: Option<&Fd>) -> io::Result<usize> {
     locked(&UNDER_WAY).extend(file.map(|file| (bytes.to_vec(), file.clone())));
-    socket.write_all(bytes).map(|()| bytes.len())
+    stream(socket)?.write_all(bytes).map(|()| bytes.len())
 }
 
 /// Waits, as long as there is nothing; a file comes with a message that is received whole.
-pub(crate) fn receive(mut socket: &Socket, bytes: &mut [u8]) -> io::Result<(usize, Vec<Fd>, bool)> {
-    let got = socket.read(bytes)?;
+pub(crate) fn receive(socket: &Socket, bytes: &mut [u8]) -> io::Result<(usize, Vec<Fd>, bool)> {
+    let got = stream(socket)?.read(bytes)?;
     let mut under_way = locked(&UNDER_WAY);
     let place = under_way.iter().position(|(message, _)| message == &bytes[..got]);
     Ok((got, place.map(|place| under_way.remove(place).1).into_iter().collect(), false))
