@@ -263,6 +263,30 @@ pub enum Error {
         reason: String,
     },
 
+    /// The object is there, but belongs to somebody else, and its mode or that of its directory keeps this process out.
+    #[error(
+        "cannot {action} '{name}' in {}: it belongs to user {user} and group {group} with mode {mode:04o}, and this process acts for user {us}: {fix}",
+        directory.display()
+    )]
+    Denied {
+        /// What was tried.
+        action: &'static str,
+        /// The object.
+        name: String,
+        /// Where it is.
+        directory: PathBuf,
+        /// Whose it is.
+        user: u32,
+        /// Its group.
+        group: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// The user that this process acts for.
+        us: u32,
+        /// What to do.
+        fix: String,
+    },
+
     /// The operating system refused.
     #[error("cannot {action} '{name}': {source}")]
     Os {

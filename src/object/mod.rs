@@ -20,7 +20,7 @@ pub use name::{Name, ToName};
 use crate::error::{Error, Who};
 use crate::owner::{self, LIFE_BYTE, OwnerId, ROLE_BYTE, Sleep, TABLE_SIZE};
 use crate::prim;
-use crate::sys::{self, Access, Fd, Kind, LockFd, Map, Sharing};
+use crate::sys::{self, Access, Fd, Kind, LockFd, Map, Meta, Sharing};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -356,11 +356,12 @@ impl Found {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                return Err(match sys::meta_at(directory.fd(), name.as_str()).map(|meta| meta.kind) {
+                let meta = sys::meta_at(directory.fd(), name.as_str());
+                return Err(match meta.as_ref().map(|meta| meta.kind) {
                     Ok(Kind::Link) => foreign("a symbolic link"),
                     Ok(Kind::Directory) => foreign("a directory"),
                     Ok(Kind::Other) => foreign("a pipe, socket or device"),
-                    _ => Error::os("open", name)(error),
+                    _ => refusal("open", name, directory, meta)(error),
                 });
             }
         };
@@ -369,7 +370,8 @@ impl Found {
             return Err(foreign(if meta.kind == Kind::Directory { "a directory" } else { "a pipe, socket or device" }));
         }
         if !directory.trusts(&meta) {
-            let what = format!("a file of user {} with mode {:04o}, which is not to be trusted", meta.user, meta.mode);
+            let (user, mode, fix) = (meta.user, meta.mode, directory.how_to_share(&meta));
+            let what = format!("a file of user {user} with mode {mode:04o}, which is not to be trusted ({fix})");
             return Err(foreign(&what));
         }
         if meta.links > 1 {
@@ -468,10 +470,25 @@ impl Found {
     }
 }
 
+/// The error for what the system refuses to do with an object: whose it is, if that is why.
+fn refusal(
+    action: &'static str,
+    name: &Name,
+    directory: &Directory,
+    meta: io::Result<Meta>,
+) -> impl FnOnce(io::Error) -> Error {
+    move |error| match meta {
+        Ok(meta) if error.kind() == io::ErrorKind::PermissionDenied => directory.denied(action, name, &meta),
+        _ => Error::os(action, name)(error),
+    }
+}
+
 /// Takes the name away; the caller holds the directory's lock, and looked at what has the name under it.
 fn unlink(directory: &Directory, name: &Name) -> Result<(), Error> {
     match sys::unlink(directory.fd(), name.as_str()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::os("remove", name)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(refusal("remove", name, directory, sys::meta_at(directory.fd(), name.as_str()))(error))
+        }
         _ => {
             prim::step();
             Ok(())
@@ -684,6 +701,7 @@ fn out_of_space(error: io::Error, name: &Name, directory: Option<&Directory>, ne
             path: directory.path().to_owned(),
             reason: "its file system has no unnamed files: use one in memory (tmpfs)".into(),
         },
+        (io::ErrorKind::PermissionDenied, Some(directory)) => directory.closed(),
         _ => Error::os("reserve memory for", name)(error),
     }
 }
