@@ -3,12 +3,15 @@
 #![allow(missing_docs, unsafe_code)]
 
 mod common;
+#[path = "common/random.rs"]
+mod random;
 
-use common::{Dir, role, say, spawn};
+use common::{Dir, role, say, spawn, times};
 use memlane::{
     ChannelOptions, Client, Error, LockError, Mutex, Name, Observer, Options, Origin, Persistence, Receiver, Region,
     Segment, Sender, Server, ServiceOptions, Shareable, SharedMemory, Untyped, gc, held_locks, list, remove, retire,
 };
+use random::Random;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -71,6 +74,15 @@ fn message(id: u128, label: &[u8]) -> Vec<u8> {
     bytes[16..32].copy_from_slice(&id.to_ne_bytes());
     bytes[32..32 + label.len()].copy_from_slice(label);
     bytes
+}
+
+/// Whether the bytes are a message, as docs/DESIGN.md draws it, about whatever object.
+fn is_label_of(bytes: &[u8]) -> bool {
+    let len = u32::from_ne_bytes(bytes[12..16].try_into().expect("four bytes")) as usize;
+    let fixed = bytes.starts_with(b"memlane>") && bytes[8..12] == 1_u32.to_ne_bytes() && (1..=200).contains(&len);
+    let (label, rest) = bytes[32..].split_at(if fixed { len } else { 0 });
+    let character = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
+    fixed && label.iter().all(character) && label != b"." && label != b".." && rest.iter().all(|byte| *byte == 0)
 }
 
 /// Sends bytes with descriptors, as anybody could.
@@ -441,6 +453,28 @@ fn descriptors() {
         assert_hand_over(receive(&sound, &vec![one[0]; count]), wrong, &["'cam'", "several descriptors"]);
     }
     assert_hand_over(receive(&message(id ^ 1, b"cam"), &one), wrong, &["'cam'", "another object"]);
+    assert_eq!(open(), before);
+
+    // Any bytes, mostly almost right ones, with any number of descriptors.
+    let mut random = Random::new();
+    let mut taken = 0;
+    for _ in 0..times(3_000, 300_000) {
+        let mut bytes =
+            if random.below(2) == 0 { sound.clone() } else { message(id, &b"a-label"[..random.below(8) as usize]) };
+        for _ in 0..random.below(3) {
+            let place = [random.below(48), random.below(232)][random.below(2) as usize] as usize;
+            bytes[place] = [0, 1, 4, b'a', b'.', 200, 201, random.next() as u8][random.below(8) as usize];
+        }
+        let descriptors = vec![one[0]; [1, 1, 1, 0, 2][random.below(5) as usize]];
+        let right = is_label_of(&bytes) && bytes[16..32] == sound[16..32] && descriptors.len() == 1;
+        match receive(&bytes, &descriptors) {
+            Ok(name) => assert!(right && name.as_str().as_bytes() == &bytes[32..32 + name.as_str().len()], "{bytes:?}"),
+            Err(Error::HandOver { kind: ErrorKind::InvalidData, .. }) => assert!(!right, "{bytes:?}"),
+            Err(error) => panic!("{error:?} for {bytes:?}"),
+        }
+        taken += u64::from(right);
+    }
+    assert!(taken > 100, "{taken} of the messages were right");
     assert_eq!(open(), before);
 
     // In pieces, with a descriptor in each; then whole, in pieces.
