@@ -318,6 +318,12 @@ fn nobody_can_change_the_length_of_an_object_without_a_name() {
         assert_eq!(file.set_len(len).expect_err("it is sealed").kind(), ErrorKind::PermissionDenied, "{len}");
     }
     assert!(meta.blocks() * 512 >= meta.len(), "it is reserved");
+    let no_further = {
+        // SAFETY: the call takes no pointers.
+        let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_FUTURE_WRITE) };
+        (done, std::io::Error::last_os_error().kind())
+    };
+    assert_eq!(no_further, (-1, ErrorKind::PermissionDenied), "nobody can seal it against writing");
     let huge = SharedMemory::create(anonymous(), 1 << 50, &Options::new()).expect_err("more than there is");
     assert!(
         matches!(&huge, Error::NoSpace { place, .. } if place.to_str() == Some("the memory of this machine")),
@@ -398,6 +404,22 @@ fn the_flags_of_what_was_received_do_not_matter() {
     // It cannot be read, and whoever writes to it would write at its end.
     let name = Name::from_fd("cam", append.into()).expect("the object");
     retire(name).expect("it is there");
+    assert!(ours.region().is_retired());
+}
+
+#[test]
+fn what_is_sent_is_an_opening_of_its_own() {
+    let ours = create(&Options::new());
+    let received = descriptor_of(|socket| ours.region().send_over(socket));
+    // Flags belong to the opening: a write to one that appends would go to its end.
+    // SAFETY: the calls take no pointers.
+    unsafe {
+        assert_eq!(libc::fcntl(received.as_raw_fd(), libc::F_GETFL) & libc::O_ACCMODE, libc::O_RDONLY);
+        assert_eq!(libc::fcntl(received.as_raw_fd(), libc::F_SETFL, libc::O_APPEND), 0);
+    }
+    let name = Name::from_fd("cam", received).expect("the object");
+    assert!(Segment::<Shared>::open(&name).is_ok());
+    retire(ours.region().name()).expect("it is there");
     assert!(ours.region().is_retired());
 }
 

@@ -115,7 +115,7 @@ impl Name {
     pub fn receive_from(socket: &Socket) -> Result<Self, Error> {
         const UNKNOWN: &str = "(not known yet)";
         let fail = |kind, reason: &str| Err(refused(UNKNOWN, kind, reason));
-        let mut turns = Turns::new(UNKNOWN, socket, true)?;
+        let turns = Turns::new(UNKNOWN, socket, true)?;
         let (mut bytes, mut got, mut files, mut cut) = ([0; Message::SIZE], 0, Vec::new(), false);
         while got < bytes.len() {
             let (more, with, some_cut) = turns.take(|| sys::receive(socket, &mut bytes[got..]))?;
@@ -178,7 +178,7 @@ impl Object {
         // Whoever gets an opening can change its flags.
         let file = sys::reopen(&self.file, Access::Read).map_err(Error::os("open", name))?;
         let bytes = Message { label: name.to_owned(), id: self.header.id }.to_bytes();
-        let mut turns = Turns::new(name, socket, false)?;
+        let turns = Turns::new(name, socket, false)?;
         let mut sent = 0;
         while sent < bytes.len() {
             let first = (sent == 0).then_some(&file);
@@ -212,7 +212,7 @@ impl<'a> Turns<'a> {
         refused(name, error.kind(), format!("the socket fails ({error}): {fix}"))
     }
 
-    fn take<T>(&mut self, mut call: impl FnMut() -> io::Result<T>) -> Result<T, Error> {
+    fn take<T>(&self, mut call: impl FnMut() -> io::Result<T>) -> Result<T, Error> {
         loop {
             match call() {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
