@@ -262,6 +262,54 @@ pub enum Error {
         size: usize,
     },
 
+    /// Only an object that lies in a directory can be dealt with like that.
+    #[error("cannot {action} '{name}', which was not looked up in a directory: {fix}")]
+    Unnamed {
+        /// The object.
+        name: String,
+        /// What was tried.
+        action: &'static str,
+        /// What to do instead.
+        fix: &'static str,
+    },
+
+    /// A descriptor was not sent over a socket, did not come, or does not lead to an object that can be trusted.
+    #[error("'{name}' cannot be handed over: {reason}")]
+    HandOver {
+        /// The object, as far as it is known.
+        name: String,
+        /// What kind of failure: `UnexpectedEof` or `BrokenPipe` if the other side is gone, `TimedOut` if the time of the
+        /// socket is over, `InvalidData` if what came is no hand-over, `PermissionDenied` if the descriptor is not to be
+        /// trusted, `Unsupported` if the object is not in memory; else what the system said.
+        kind: io::ErrorKind,
+        /// What happened, and what to do.
+        reason: String,
+    },
+
+    /// The object is there, but belongs to somebody else, and its mode or that of its directory keeps this process out.
+    #[error(
+        "cannot {action} '{name}' in {}: it belongs to user {user} and group {group} with mode {mode:04o}, and this process acts for user {us}: {fix}",
+        directory.display()
+    )]
+    Denied {
+        /// What was tried.
+        action: &'static str,
+        /// The object.
+        name: String,
+        /// Where it is.
+        directory: PathBuf,
+        /// Whose it is.
+        user: u32,
+        /// Its group.
+        group: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// The user that this process acts for.
+        us: u32,
+        /// What to do.
+        fix: String,
+    },
+
     /// The operating system refused.
     #[error("cannot {action} '{name}': {source}")]
     Os {

@@ -9,7 +9,7 @@ use crate::object::{CREATOR_OFFSET, Header, LIVE, Name, Object, Options, Origin,
 use crate::object::{TABLE_OFFSET, ToName};
 use crate::owner::{OwnerId, PARTICIPANTS, Sleep, Table};
 use crate::prim::{self, AtomicU32, AtomicU64, Ordering};
-use crate::sys::{self, Access, Map};
+use crate::sys::{self, Access, Map, Socket};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -105,6 +105,21 @@ impl SharedMemory {
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.object.origin
+    }
+
+    /// Hands the object over to whoever has the other end of `socket`: they get it by [`Name::receive_from`], with or without
+    /// a directory in common, and open it as what it is. The object goes on here, too: unless it is to be
+    /// [kept](Persistence::Keep), it must not be closed before they have opened it.
+    ///
+    /// The message is 232 bytes and one descriptor, sent in one call if the socket has room for it; else this waits, at
+    /// most for the socket's [write timeout](std::os::unix::net::UnixStream::write_timeout), and not at all if the
+    /// socket does not block. The other side ends the wait by reading, or by its death.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HandOver`], whose kind says why: the other side is gone, the time is over, or the object is not in memory.
+    pub fn send_over(&self, socket: &Socket) -> Result<(), Error> {
+        self.object.send_over(socket)
     }
 
     /// Maps the bytes for reading only.
@@ -298,6 +313,16 @@ impl RegionMut {
     /// [`Error::Busy`] or [`Error::Os`] if the directory cannot be changed.
     pub fn remove_name(&self) -> Result<(), Error> {
         self.attachment.object.remove_name()
+    }
+
+    /// Hands the object over to whoever has the other end of `socket`, as [`SharedMemory::send_over`](crate::SharedMemory::send_over)
+    /// does; it goes on here.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn send_over(&self, socket: &Socket) -> Result<(), Error> {
+        self.attachment.object.send_over(socket)
     }
 
     /// Whether the object was retired (removed by force): its users are to let go of it.

@@ -49,7 +49,7 @@ fn until() -> Until {
 }
 
 /// The guard of a lock whose last holder let go of it in order.
-fn clean<G>(locked: Locked<'_, G>) -> memlane::MutexGuard<'_, G> {
+fn clean<G>(locked: Locked<G>) -> G {
     match locked {
         Locked::Clean(guard) => guard,
         Locked::OwnerDied(_) => panic!("nobody has died"),

@@ -35,7 +35,7 @@ fn shape(policy: Policy) -> Shape {
 
 fn path(text: &str) -> PathBuf {
     let name = Name::new(text).expect("a name");
-    name.directory().join(text)
+    name.directory().expect("it has one").join(text)
 }
 
 #[test]

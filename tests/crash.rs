@@ -18,6 +18,8 @@ use memlane::{
 };
 use std::cell::Cell;
 use std::mem::offset_of;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use victim::die_while;
@@ -309,6 +311,53 @@ fn death_in_create_that_retires_an_orphan_of_another_type() {
     });
 }
 
+fn anonymous(persistence: Persistence) -> Segment<Shared> {
+    create(&Name::anonymous(OBJECT).expect("a label"), persistence).expect("a fresh object")
+}
+
+#[test]
+fn death_in_handing_over_what_has_no_name() {
+    die_everywhere(BOTH, |run| {
+        let (here, there) = UnixStream::pair().expect("a pair of sockets");
+        let (persistence, there) = (run.persistence, Arc::new(there));
+        let socket = Arc::clone(&there);
+        run.die(move |_, begin| {
+            begin();
+            let shared = anonymous(persistence);
+            shared.region().send_over(&socket).expect("there is room");
+            die_at(0);
+        });
+        // What comes is the victim's, if it came to that, and else this.
+        let ours = anonymous(persistence);
+        ours.region().send_over(&there).expect("there is room");
+        let name = Name::receive_from(&here).expect("an object");
+        match Segment::open(&name) {
+            Ok(shared) => {
+                assert!(persistence == Persistence::Keep || name == *ours.region().name(), "nobody uses it");
+                works(&shared);
+            }
+            Err(Error::NotFound { .. }) => assert_eq!(persistence, Persistence::UntilLastUser, "it is kept"),
+            Err(error) => panic!("neither an object nor a clean end: {error}"),
+        }
+    });
+}
+
+#[test]
+fn death_in_receiving_and_opening() {
+    die_everywhere(BOTH, |run| {
+        let (here, there) = UnixStream::pair().expect("a pair of sockets");
+        let ours = anonymous(run.persistence);
+        ours.region().send_over(&there).expect("there is room");
+        run.die(move |_, begin| {
+            begin();
+            let _shared = open(&Name::receive_from(&here).expect("an object"));
+            die_at(0);
+        });
+        works(&ours);
+        works(&open(ours.region().name()));
+    });
+}
+
 fn opens(name: &Name, begin: &dyn Fn()) {
     begin();
     let _shared = open(name);
@@ -383,7 +432,7 @@ fn death_in_gc() {
         make_dead(run.name.clone());
         run.die(|name, begin| {
             begin();
-            assert_eq!(memlane::gc(Some(name.directory()), false).expect("a directory").len(), 1);
+            assert_eq!(memlane::gc(name.directory(), false).expect("a directory").len(), 1);
             die_at(0);
         });
         works(&living);

@@ -130,7 +130,7 @@ fn the_default_directory_is_made_when_missing_and_refused_when_it_is_not_private
 fn default_directory() {
     assert_eq!(fs::read_dir("/dev/shm").expect("a file system").count(), 0, "it is a new one");
     let object = SharedMemory::create("cam", 10, &Options::new()).expect("the directory is made");
-    let directory = object.name().directory().to_owned();
+    let directory = object.name().directory().expect("it has one").to_owned();
     assert!(directory.starts_with("/dev/shm") && directory.join("cam").exists(), "{}", directory.display());
     assert_eq!(fs::metadata(&directory).expect("it is there").permissions().mode() & 0o7777, 0o700);
     drop(object);

@@ -37,7 +37,7 @@ fn name(text: &str) -> Name {
 
 fn path(text: &str) -> PathBuf {
     let name = name(text);
-    name.directory().join(text)
+    name.directory().expect("it has one").join(text)
 }
 
 fn open_rw(text: &str) -> Option<File> {

@@ -16,7 +16,11 @@ use memlane::{
     Segment, Shareable, SharedMemory, Until, WaitError, gc, list, lock_both, remove, retire, space,
 };
 use random::Random;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::mem::offset_of;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -149,6 +153,39 @@ fn an_orphan_is_taken_over_or_retired() {
     drop(next);
     let other = Segment::<[u64; 3]>::create(&name, (), &Options::new(), |_| ()).expect("another type");
     assert_eq!((other.origin(), user.region().is_retired()), (Origin::Created, true));
+}
+
+#[test]
+fn what_has_no_name_is_handed_over_with_what_was_written() {
+    let (here, there) = UnixStream::pair().expect("a pair of sockets");
+    let shared = create(&Name::anonymous("cam").expect("a label"));
+    thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let name = Name::receive_from(&there).expect("an object");
+            let theirs = Segment::<Shared>::open(&name).expect("it is used");
+            lock(&theirs).value = 7;
+            theirs.event.set();
+            name
+        });
+        shared.region().send_over(&here).expect("there is room");
+        shared.event.take(&shared, Until::timeout(PATIENCE)).expect("it is set");
+        assert_eq!(lock(&shared).value, 7);
+        let name = other.join().expect("no panic");
+        assert_eq!(&name, shared.region().name());
+        retire(&name).expect("it is there");
+        assert!(
+            shared.region().is_retired()
+                && matches!(Segment::<Shared>::open(&name).expect_err("it was retired"), Error::NotFound { .. })
+        );
+    });
+    // Miri cannot send bytes over a socket, but write them.
+    let mut here = File::from(OwnedFd::from(here));
+    here.write_all(&[0; 232]).expect("there is room");
+    let error = Name::receive_from(&there).expect_err("no object");
+    assert!(matches!(error, Error::HandOver { kind: ErrorKind::InvalidData, .. }), "{error:?}");
+    drop(here);
+    let error = Name::receive_from(&there).expect_err("the end");
+    assert!(matches!(error, Error::HandOver { kind: ErrorKind::UnexpectedEof, .. }), "{error:?}");
 }
 
 #[test]

@@ -387,7 +387,7 @@ struct Target {
 impl Target {
     fn new() -> Self {
         let name = Name::new("cam").expect("a name");
-        let path = name.directory().join("cam");
+        let path = name.directory().expect("it has one").join("cam");
         let mine = create(&name).expect("a fresh object");
         let peer = Segment::open(&name).expect("it is there");
         let file = open_file(&path);
@@ -524,7 +524,11 @@ fn scribble(seed: u64) {
     say("scribbling");
     loop {
         let name = Name::new("cam").expect("a name");
-        let Ok(file) = OpenOptions::new().read(true).write(true).open(name.directory().join("cam")) else { continue };
+        let Ok(file) =
+            OpenOptions::new().read(true).write(true).open(name.directory().expect("it has one").join("cam"))
+        else {
+            continue;
+        };
         let words = [u64_at(&file, CREATOR), u64_at(&file, WORD)];
         for _ in 0..200 {
             let state_too = random.below(500) == 0;
@@ -540,7 +544,7 @@ fn endure(time: Duration) {
     let (mut calls, mut objects) = (0_u64, 0_u64);
     while start.elapsed() < time {
         if remove(&name).is_err() {
-            drop(std::fs::remove_file(name.directory().join("cam")));
+            drop(std::fs::remove_file(name.directory().expect("it has one").join("cam")));
         }
         let Ok(mine) = create(&name) else { continue };
         objects += 1;

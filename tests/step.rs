@@ -28,6 +28,8 @@ mod common;
 mod events;
 #[path = "step/file_system.rs"]
 mod file_system;
+#[path = "step/handover.rs"]
+mod handover;
 #[path = "step/locks.rs"]
 mod locks;
 #[path = "step/meet.rs"]

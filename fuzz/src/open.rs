@@ -274,7 +274,7 @@ fn open_all(object: &Object, sound: Option<&Sound>, first: usize) {
 fn create(object: &Object, sound: Option<&Sound>, or_open: bool) {
     let options = Options::new();
     let orphaned = matches!(object.users, Users::Opener | Users::Reader);
-    let there = object.name.directory().join(object.name.as_str()).exists();
+    let there = object.name.directory().expect("it has one").join(object.name.as_str()).exists();
     let verdict = verdict(object, sound);
     let result = match or_open {
         true => Segment::<Victim>::open_or_create(&object.name, (), &options, |_| ()),
@@ -300,7 +300,7 @@ fn create(object: &Object, sound: Option<&Sound>, or_open: bool) {
 
 /// Removes or retires it: a damaged object too, but nothing that never was one.
 fn take_away(object: &Object, sound: Option<&Sound>, by_force: bool) {
-    let path = object.name.directory().join(object.name.as_str());
+    let path = object.name.directory().expect("it has one").join(object.name.as_str());
     let there = path.exists();
     let result = if by_force { retire(&object.name) } else { remove(&object.name) };
     match result {

@@ -7,6 +7,7 @@
 //! docs/DESIGN.md draws the bytes, and says what a death leaves at each step.
 
 mod geometry;
+mod handover;
 mod lane;
 mod memory;
 mod message;

@@ -8,7 +8,7 @@ use super::queue::Task;
 use super::roster::{CLOSED, Done, RECEIVES, ReceiverInfo, SenderInfo, latency_of, outcome_of};
 use super::{Policy, check_kind, schema_at};
 use crate::error::{Error, Who, shown};
-use crate::object::{Directory, Found, Header, Name, ToName};
+use crate::object::{Found, Header, Name, ToName};
 use crate::owner::{self, OwnerId};
 use crate::prim::{self, Ordering};
 use crate::segment::{Schema, Shareable};
@@ -106,11 +106,7 @@ impl Observer {
     /// object.
     pub fn open(name: impl ToName) -> Result<Self, Error> {
         let name = name.to_name()?;
-        let directory = Directory::open(name.directory())?;
-        let lock = directory.lock()?;
-        let found = Found::open(&name, &directory, Access::Read)?;
-        drop(lock);
-        let found = found.ok_or_else(|| Error::NotFound { name: name.to_string() })?;
+        let found = Found::find(&name, Access::Read)?;
         if !is_of(&found.header.schema, "service") {
             check_kind(&found.header, &name, "channel")?;
         }

@@ -144,7 +144,7 @@ pub struct Participant {
 ///
 /// [`Error::NotFound`], [`Error::Foreign`] and those of a damaged object.
 pub fn inspect(name: impl ToName, most: usize) -> Result<Inspection, Error> {
-    let found = find(&name.to_name()?)?;
+    let found = Found::find(&name.to_name()?, Access::Read)?;
     let (table, meta) = (found.table()?, found.meta()?);
     let reading = Reading { found: &found, table: &table };
     let fields = if is_channel(&found.header) { Vec::new() } else { reading.fields(most) };
@@ -164,13 +164,6 @@ pub fn inspect(name: impl ToName, most: usize) -> Result<Inspection, Error> {
         participants: (0..PARTICIPANTS).filter_map(participant).collect(),
         fields,
     })
-}
-
-/// What has the name; nobody can be in the midst of giving it one or taking it away.
-fn find(name: &Name) -> Result<Found, Error> {
-    let directory = Directory::open(name.directory())?;
-    let _lock = directory.lock()?;
-    Found::open(name, &directory, Access::Read)?.ok_or_else(|| Error::NotFound { name: name.to_string() })
 }
 
 /// A lock that is held by somebody, or a permit of a semaphore.

@@ -1,11 +1,12 @@
 //! The directory that holds the objects: trusted before use, locked while names change.
 
-use super::name::default_directory;
+use super::name::{Name, default_directory};
 use crate::error::Error;
 use crate::prim;
 use crate::sys::{self, Access, Fd, FileSystem, Kind, LockFd, Meta};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long to wait for the directory, which is normally held for microseconds.
@@ -20,6 +21,11 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    /// The directory that a name is looked up in, if it is in one.
+    pub(super) fn of(name: &Name) -> Result<Option<Arc<Self>>, Error> {
+        name.directory().map(|path| Self::open(path).map(Arc::new)).transpose()
+    }
+
     /// Opens and checks `path`. The user's own directory is made when it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         // A link is followed, O_NOFOLLOW or not, when a slash comes after it.
@@ -45,6 +51,7 @@ impl Directory {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     "it does not exist: make it, or name another with MEMLANE_DIR".into()
                 }
+                Ok(meta) if error.kind() == io::ErrorKind::PermissionDenied => no_member(&meta),
                 _ => error.to_string(),
             })
         })?;
@@ -52,7 +59,8 @@ impl Directory {
         let user = sys::user();
         if meta.user != user && (own || meta.user != 0) {
             return Err(refuse(format!(
-                "it belongs to user {}, and this process acts for user {user}: name another one with MEMLANE_DIR",
+                "it belongs to user {}, and this process acts for user {user}: name another one with MEMLANE_DIR, or, \
+                 for a group to share it, `chown root` it",
                 meta.user
             )));
         }
@@ -86,11 +94,55 @@ impl Directory {
         sys::file_system(&self.fd).map_err(Error::os("look at the file system of", self.path.display()))
     }
 
+    /// Whether a group shares it on purpose.
+    fn is_shared(&self) -> bool {
+        self.meta.mode & 0o2020 == 0o2020
+    }
+
     /// Whether an object with this owner, group and mode may be trusted here: it is the user's own, or the directory
     /// is shared by a group on purpose and the object is in that group; and strangers cannot write into it.
     pub(crate) fn trusts(&self, object: &Meta) -> bool {
-        let group = self.meta.mode & 0o2020 == 0o2020 && object.group == self.meta.group;
+        let group = self.is_shared() && object.group == self.meta.group;
         (object.user == sys::user() || group) && object.mode & 0o002 == 0
+    }
+
+    /// What to do for this process to use an object of somebody else.
+    pub(super) fn how_to_share(&self, object: &Meta) -> String {
+        let group = self.meta.group;
+        if object.mode & 0o002 != 0 {
+            return "create it with a mode that does not let strangers write".into();
+        }
+        if !self.is_shared() {
+            return format!(
+                "for group {group} to share the directory, `chmod 2770` it, and create objects in it with mode 0660"
+            );
+        }
+        if object.group != group {
+            return format!("it was made before the directory was shared: create it again, or `chgrp {group}` it");
+        }
+        if object.mode & 0o060 != 0o060 {
+            return "create it with mode 0660, for the group to use it".into();
+        }
+        format!("be in group {group}, and let the directory be not sticky")
+    }
+
+    /// The error for an object that this process is kept from.
+    pub(super) fn denied(&self, action: &'static str, name: &Name, object: &Meta) -> Error {
+        Error::Denied {
+            action,
+            name: name.to_string(),
+            directory: self.path.clone(),
+            user: object.user,
+            group: object.group,
+            mode: object.mode,
+            us: sys::user(),
+            fix: self.how_to_share(object),
+        }
+    }
+
+    /// The error for a directory in which this process may make nothing.
+    pub(super) fn closed(&self) -> Error {
+        Error::Directory { path: self.path.clone(), reason: no_member(&self.meta) }
     }
 
     /// Locks the directory against all other changes of names, in this process and in others.
@@ -123,6 +175,16 @@ impl Directory {
         names.sort();
         Ok(names)
     }
+}
+
+/// Why a directory keeps this process out.
+fn no_member(directory: &Meta) -> String {
+    let Meta { user, group, mode, .. } = directory;
+    format!(
+        "it belongs to user {user} and group {group} with mode {mode:04o}, and this process acts for user {}: make that one \
+         a member of the group (`usermod -aG {group}`) and the mode 2770, or name another directory with MEMLANE_DIR",
+        sys::user()
+    )
 }
 
 /// Held while names change; dropping it, or dying, gives the directory back.

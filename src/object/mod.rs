@@ -1,17 +1,20 @@
-//! Named objects: created whole or not at all, opened ready or not at all, removed without harm to who uses them.
+//! Objects, most of them named: created whole or not at all, opened ready or not at all, removed without harm to who uses them.
 //!
 //! An object is a file in memory. Its life is decided by two lock bytes: everybody who uses it shares the *life*
 //! byte, and its creator alone holds the *role* byte. Every decision over a name is made under the directory's lock,
 //! so that nobody can join an object in the moment it is found dead. docs/DESIGN.md says what a death leaves behind.
 
 mod directory;
+mod handover;
 mod header;
 mod name;
 
 pub(crate) use directory::Directory;
 use directory::PATIENCE;
+use handover::Opening;
 pub use header::Persistence;
 pub(crate) use header::{CREATOR_OFFSET, Header, LIVE, RETIRED, SCHEMA_MAX, STATE_OFFSET, TABLE_OFFSET};
+use name::Place;
 pub use name::{Name, ToName};
 
 use crate::error::{Error, Who};
@@ -95,11 +98,20 @@ pub(crate) struct Object {
     pub(crate) header: Header,
     pub(crate) locks: LockFd,
     pub(crate) origin: Origin,
-    directory: Arc<Directory>,
-    file: Fd,
+    /// Where its name is; of what was opened by descriptor that is not known.
+    directory: Option<Arc<Directory>>,
+    file: Arc<Fd>,
 }
 
 impl Header {
+    /// Reads and checks the header in an object of `len` bytes.
+    fn of(name: &str, file: &Fd, len: u64) -> Result<Self, Error> {
+        Self::validate(name, len, |offset, count| {
+            let mut bytes = vec![0; count];
+            sys::read_at(file, &mut bytes, offset).ok().map(|()| bytes)
+        })
+    }
+
     /// Whether the user's bytes of both are laid out the same.
     fn same_shape(&self, other: &Self) -> bool {
         (self.data_len, self.tail, &self.schema) == (other.data_len, other.tail, &other.schema)
@@ -110,27 +122,38 @@ impl Object {
     /// Makes an object without a name: everything reserved, the header written, the user's bytes zero. Nobody else
     /// can see it, and it vanishes with this process, until it is published. If the object that has the name now is
     /// one to take over, it is that one instead, and complete.
-    pub(crate) fn draft(name: Name, mut header: Header, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn draft(mut name: Name, mut header: Header, options: &Options) -> Result<Self, Error> {
         if options.mode & 0o002 != 0 {
             // `Directory::trusts` would refuse it to everybody, and leave it for ever if its user is killed.
             return Err(Error::UnsafeMode { name: name.to_string(), mode: options.mode });
         }
-        let directory = Arc::new(Directory::open(name.directory())?);
+        if let Place::Opening(_) = name.place {
+            let fix = "open it, or create another with `Name::anonymous`";
+            return Err(Error::Unnamed { name: name.to_string(), action: "create", fix });
+        }
+        let directory = Directory::of(&name)?;
         header.id = sys::random().map_err(Error::os("draw an id for", &name))?;
         header.persistence = options.persistence;
         header.sparse = options.sparse;
         let total = header.total().ok_or_else(|| Error::TooLarge { name: name.to_string() })?;
-        if let Some(object) = Self::take_over(&name, &header, &directory)? {
+        if let Some(directory) = &directory
+            && let Some(object) = Self::take_over(&name, &header, directory)?
+        {
             return Ok(object);
         }
-        let file = match reserve(&name, &directory, total, options) {
+        let collect = || directory.as_ref().and_then(|directory| gc(Some(directory.path()), false).ok());
+        let file = match reserve(&name, directory.as_deref(), total, options) {
             // What the dead left keeps its memory as long as it has its name.
-            Err(Error::NoSpace { .. }) if gc(Some(directory.path()), false).is_ok_and(|dead| !dead.is_empty()) => {
-                reserve(&name, &directory, total, options)
+            Err(Error::NoSpace { .. }) if collect().is_some_and(|dead| !dead.is_empty()) => {
+                reserve(&name, directory.as_deref(), total, options)
             }
             result => result,
         }?;
-        let no_space = |error| out_of_space(error, &name, &directory, total);
+        let file = Arc::new(file);
+        if directory.is_none() {
+            name.place = Place::Opening(Opening { file: Arc::clone(&file), id: header.id });
+        }
+        let no_space = |error| out_of_space(error, &name, directory.as_deref(), total);
         prim::step();
         sys::write_at(&file, &header.to_bytes(), 0).map_err(no_space)?;
         prim::step();
@@ -147,7 +170,7 @@ impl Object {
         let _lock = directory.lock()?;
         match Found::open(name, directory, Access::ReadWrite)? {
             Some(found) if found.is_to_take_over(header)? => {
-                found.join(Arc::clone(directory), Origin::TakenOver).map(Some)
+                found.join(Some(Arc::clone(directory)), Origin::TakenOver).map(Some)
             }
             _ => Ok(None),
         }
@@ -159,7 +182,7 @@ impl Object {
         if self.origin == Origin::TakenOver {
             return Ok(None);
         }
-        let (name, directory) = (&self.name, &self.directory);
+        let (name, Some(directory)) = (&self.name, &self.directory) else { return Ok(None) };
         // What is replaced is closed, and its memory freed, only after others have the directory again.
         let mut replaced = Vec::new();
         let lock = directory.lock()?;
@@ -171,7 +194,7 @@ impl Object {
             }
             let Some(found) = Found::open(name, directory, Access::ReadWrite)? else { continue };
             if found.is_to_take_over(&self.header)? {
-                return found.join(Arc::clone(directory), Origin::TakenOver).map(Some);
+                return found.join(Some(Arc::clone(directory)), Origin::TakenOver).map(Some);
             }
             if found.condition()? == Condition::Orphaned {
                 found.retire()?;
@@ -191,8 +214,13 @@ impl Object {
     }
 
     fn open_within(name: Name, access: Access, patience: Duration) -> Result<Self, Error> {
-        let directory = Arc::new(Directory::open(name.directory())?);
         let missing = || Error::NotFound { name: name.to_string() };
+        let Some(directory) = Directory::of(&name)? else {
+            // Nobody acts on what is found dead and has no name, so no lock is needed.
+            let found = Found::received(&name, access)?;
+            let dead = found.condition()? == Condition::Dead;
+            return if dead { Err(missing()) } else { found.join(None, Origin::Opened) };
+        };
         let lock = directory.lock_within(patience)?;
         let found = Found::open(&name, &directory, access)?.ok_or_else(missing)?;
         if found.condition()? == Condition::Dead {
@@ -200,17 +228,17 @@ impl Object {
             drop(lock); // before `found`: its memory is freed after others have the directory again
             return Err(missing());
         }
-        found.join(directory, Origin::Opened)
+        found.join(Some(directory), Origin::Opened)
     }
 
-    /// Like [`open`](Self::open), but waits for the object to appear.
+    /// Like [`open`](Self::open), but waits for the object to appear. A descriptor will lead to no other.
     pub(crate) fn wait_for(name: &Name, access: Access, timeout: Option<Duration>) -> Result<Self, Error> {
         let start = Instant::now();
         let mut nap = Duration::from_micros(200);
         loop {
             let left = || timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(start.elapsed()));
             match Self::open_within(name.clone(), access, left().clamp(GRACE, PATIENCE)) {
-                Err(Error::NotFound { .. }) => {}
+                Err(Error::NotFound { .. }) if name.directory().is_some() => {}
                 result => return result,
             }
             let (waited, left) = (start.elapsed(), left());
@@ -234,7 +262,8 @@ impl Object {
         let map = Map::of(&self.file, len, access).map_err(Error::os("map", &self.name))?;
         if !self.header.sparse {
             // The memory was reserved when the object was created, but another program may have cut it off since.
-            map.populate(access).map_err(|error| out_of_space(error, &self.name, &self.directory, map.len() as u64))?;
+            map.populate(access)
+                .map_err(|error| out_of_space(error, &self.name, self.directory.as_deref(), map.len() as u64))?;
         }
         Ok(map)
     }
@@ -243,16 +272,27 @@ impl Object {
 impl Object {
     /// Takes the object's name away, if it still has it.
     pub(crate) fn remove_name(&self) -> Result<(), Error> {
-        let _lock = self.directory.lock()?;
-        self.remove_name_locked()
+        if let Some(directory) = &self.directory {
+            let _lock = directory.lock()?;
+            return self.remove_name_in(directory);
+        }
+        let fix = "remove it where it was created, by its name";
+        let unknown = || Error::Unnamed { name: self.name.to_string(), action: "remove the name of", fix };
+        if self.has_no_name() { Ok(()) } else { Err(unknown()) }
     }
 
-    fn remove_name_locked(&self) -> Result<(), Error> {
-        let named = sys::meta_at(self.directory.fd(), self.name.as_str()).map(|meta| meta.identity).ok();
+    /// The caller holds the directory's lock.
+    fn remove_name_in(&self, directory: &Directory) -> Result<(), Error> {
+        let named = sys::meta_at(directory.fd(), self.name.as_str()).map(|meta| meta.identity).ok();
         if named.is_some() && named == sys::meta(&self.file).map(|meta| meta.identity).ok() {
-            unlink(&self.directory, &self.name)?;
+            unlink(directory, &self.name)?;
         }
         Ok(())
+    }
+
+    /// Whether it never had a name, or not any more.
+    fn has_no_name(&self) -> bool {
+        sys::meta(&self.file).is_ok_and(|meta| meta.links == 0)
     }
 }
 
@@ -263,17 +303,18 @@ impl Drop for Object {
             return;
         }
         // Nobody can find an object without a name, a draft or a removed one: it goes with its last opening.
-        if sys::meta(&self.file).is_ok_and(|meta| meta.links == 0) {
+        if self.has_no_name() {
             return;
         }
         // Without the directory's lock the object is left to the next create, open or gc, as if this process died.
-        let Ok(_lock) = self.directory.lock() else { return };
+        let Some(directory) = &self.directory else { return };
+        let Ok(_lock) = directory.lock() else { return };
         // The life byte is given back under the directory's lock, or two last users could each see the other.
         let used = self.locks.unlock(LIFE_BYTE).and_then(|()| self.locks.is_locked(LIFE_BYTE));
         prim::step();
         if used.is_ok_and(|used| !used) {
             // Failing leaves the name to gc.
-            let _ = self.remove_name_locked();
+            let _ = self.remove_name_in(directory);
         }
     }
 }
@@ -297,10 +338,17 @@ pub(crate) struct Found {
     pub(crate) name: Name,
     pub(crate) header: Header,
     pub(crate) locks: LockFd,
-    file: Fd,
+    file: Arc<Fd>,
 }
 
 impl Found {
+    /// Opens and checks what a name stands for.
+    pub(crate) fn find(name: &Name, access: Access) -> Result<Self, Error> {
+        let Some(directory) = Directory::of(name)? else { return Self::received(name, access) };
+        let _lock = directory.lock()?;
+        Self::open(name, &directory, access)?.ok_or_else(|| Error::NotFound { name: name.to_string() })
+    }
+
     /// Opens and checks what has the name; `None` if nothing has.
     pub(crate) fn open(name: &Name, directory: &Directory, access: Access) -> Result<Option<Self>, Error> {
         let foreign = |what: &str| Error::Foreign { name: name.to_string(), what: what.to_owned() };
@@ -308,11 +356,12 @@ impl Found {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                return Err(match sys::meta_at(directory.fd(), name.as_str()).map(|meta| meta.kind) {
+                let meta = sys::meta_at(directory.fd(), name.as_str());
+                return Err(match meta.as_ref().map(|meta| meta.kind) {
                     Ok(Kind::Link) => foreign("a symbolic link"),
                     Ok(Kind::Directory) => foreign("a directory"),
                     Ok(Kind::Other) => foreign("a pipe, socket or device"),
-                    _ => Error::os("open", name)(error),
+                    _ => refusal("open", name, directory, meta)(error),
                 });
             }
         };
@@ -321,18 +370,16 @@ impl Found {
             return Err(foreign(if meta.kind == Kind::Directory { "a directory" } else { "a pipe, socket or device" }));
         }
         if !directory.trusts(&meta) {
-            let what = format!("a file of user {} with mode {:04o}, which is not to be trusted", meta.user, meta.mode);
+            let (user, mode, fix) = (meta.user, meta.mode, directory.how_to_share(&meta));
+            let what = format!("a file of user {user} with mode {mode:04o}, which is not to be trusted ({fix})");
             return Err(foreign(&what));
         }
         if meta.links > 1 {
             return Err(foreign("a file with further names"));
         }
-        let header = Header::validate(name.as_str(), meta.len, |offset, count| {
-            let mut bytes = vec![0; count];
-            sys::read_at(&file, &mut bytes, offset).ok().map(|()| bytes)
-        })?;
+        let header = Header::of(name.as_str(), &file, meta.len)?;
         let locks = LockFd::reopen(&file, access).map_err(Error::os("open the locks of", name))?;
-        Ok(Some(Self { name: name.clone(), header, locks, file }))
+        Ok(Some(Self { name: name.clone(), header, locks, file: Arc::new(file) }))
     }
 
     /// What the lock bytes and the state say.
@@ -360,8 +407,8 @@ impl Found {
         }
     }
 
-    /// Becomes a user of the object; the caller holds the directory's lock.
-    fn join(self, directory: Arc<Directory>, origin: Origin) -> Result<Object, Error> {
+    /// Becomes a user of the object; the caller holds the lock of its directory, if that is known.
+    fn join(self, directory: Option<Arc<Directory>>, origin: Origin) -> Result<Object, Error> {
         let Self { name, header, locks, file } = self;
         let fail = || Error::os("lock", &name);
         let busy = || io::Error::from(io::ErrorKind::ResourceBusy);
@@ -428,10 +475,25 @@ impl Found {
     }
 }
 
+/// The error for what the system refuses to do with an object: whose it is, if that is why.
+fn refusal(
+    action: &'static str,
+    name: &Name,
+    directory: &Directory,
+    meta: io::Result<Meta>,
+) -> impl FnOnce(io::Error) -> Error {
+    move |error| match meta {
+        Ok(meta) if error.kind() == io::ErrorKind::PermissionDenied => directory.denied(action, name, &meta),
+        _ => Error::os(action, name)(error),
+    }
+}
+
 /// Takes the name away; the caller holds the directory's lock, and looked at what has the name under it.
 fn unlink(directory: &Directory, name: &Name) -> Result<(), Error> {
     match sys::unlink(directory.fd(), name.as_str()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::os("remove", name)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(refusal("remove", name, directory, sys::meta_at(directory.fd(), name.as_str()))(error))
+        }
         _ => {
             prim::step();
             Ok(())
@@ -445,24 +507,31 @@ fn unlink(directory: &Directory, name: &Name) -> Result<(), Error> {
 /// # Errors
 ///
 /// [`Error::NotFound`] if nothing has the name, [`Error::Foreign`] if something has it that is no memlane object,
-/// which is left alone. A dead object that still has its name, and a damaged one, is removed.
+/// which is left alone. A dead object that still has its name, and a damaged one, is removed. [`Error::Unnamed`] if `name` stands
+/// for a descriptor, or for none yet.
 pub fn remove(name: impl ToName) -> Result<(), Error> {
     take_away(&name.to_name()?, Access::Read, |_| Ok(()))
 }
 
 /// Takes a name away like [`remove`], and tells everybody who uses the object to let go: each of their calls that
 /// locks or waits fails with [`LockError::Retired`](crate::LockError::Retired). Those already asleep are woken, or wake
-/// within 50 ms.
+/// within 50 ms. An object that `name` is a descriptor of is retired as well; a name that it has leads to a dead one from then on.
 ///
 /// # Errors
 ///
 /// As [`remove`].
 pub fn retire(name: impl ToName) -> Result<(), Error> {
-    take_away(&name.to_name()?, Access::ReadWrite, Found::retire)
+    let name = name.to_name()?;
+    match name.place {
+        Place::Opening(_) => Found::received(&name, Access::ReadWrite)?.retire(),
+        _ => take_away(&name, Access::ReadWrite, Found::retire),
+    }
 }
 
 fn take_away(name: &Name, access: Access, first: impl FnOnce(&Found) -> Result<(), Error>) -> Result<(), Error> {
-    let directory = Directory::open(name.directory())?;
+    let fix = "`retire` it to end all use of it; its memory goes with its last user";
+    let unnamed = || Error::Unnamed { name: name.to_string(), action: "remove", fix };
+    let directory = Directory::of(name)?.ok_or_else(unnamed)?;
     let lock = directory.lock()?;
     match Found::open(name, &directory, access) {
         Ok(None) => Err(Error::NotFound { name: name.to_string() }),
@@ -549,16 +618,27 @@ impl Directory {
 }
 
 /// Makes an unnamed file and pays for its memory, or leaves nothing.
-fn reserve(name: &Name, directory: &Directory, total: u64, options: &Options) -> Result<Fd, Error> {
+fn reserve(name: &Name, directory: Option<&Directory>, total: u64, options: &Options) -> Result<Fd, Error> {
     check_space(name, directory, total, options.sparse)?;
     let no_space = |error| out_of_space(error, name, directory, total);
-    let file = sys::create_unnamed(directory.fd(), options.mode).map_err(no_space)?;
+    let file = match directory {
+        Some(directory) => sys::create_unnamed(directory.fd(), options.mode),
+        None => sys::create_anonymous(name.as_str(), options.mode),
+    };
+    let file = file.map_err(no_space)?;
     if options.sparse { sys::set_len(&file, total) } else { sys::reserve(&file, total) }.map_err(no_space)?;
+    if directory.is_none() {
+        sys::seal(&file).map_err(Error::os("seal", name))?;
+    }
     Ok(file)
 }
 
+/// Where objects are that no file system limits, and how to have more.
+const MACHINE: &str = "the memory of this machine";
+const MORE_MEMORY: &str = "end what takes much, or add swap space";
+
 /// Refuses before anything is made what cannot be paid for.
-fn check_space(name: &Name, directory: &Directory, need: u64, sparse: bool) -> Result<(), Error> {
+fn check_space(name: &Name, directory: Option<&Directory>, need: u64, sparse: bool) -> Result<(), Error> {
     let (file_size, memory) = sys::limits();
     let refuse = |available: u64, place: PathBuf, fix: String| {
         Err(Error::NoSpace { name: name.to_string(), need, available, place, fix })
@@ -573,10 +653,20 @@ fn check_space(name: &Name, directory: &Directory, need: u64, sparse: bool) -> R
     if sparse {
         return Ok(());
     }
-    let system = directory.file_system()?;
-    // A file system without a limit says that it has 0 bytes in all.
-    if system.total > 0 && system.free < need {
-        return refuse(system.free, directory.path().to_owned(), more_space(directory));
+    match directory {
+        Some(directory) => {
+            let system = directory.file_system()?;
+            // A file system without a limit says that it has 0 bytes in all.
+            if system.total > 0 && system.free < need {
+                return refuse(system.free, directory.path().to_owned(), more_space(directory));
+            }
+        }
+        // Nothing else would stop it from taking all memory there is.
+        None => {
+            if let Some(free) = sys::available_memory().filter(|free| *free < need) {
+                return refuse(free, MACHINE.into(), MORE_MEMORY.into());
+            }
+        }
     }
     match memory.filter(|limit| *limit < need) {
         Some(limit) => {
@@ -604,19 +694,24 @@ fn more_space(directory: &Directory) -> String {
 }
 
 /// Makes a clean error of a full file system.
-fn out_of_space(error: io::Error, name: &Name, directory: &Directory, need: u64) -> Error {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace {
-            name: name.to_string(),
-            need,
-            available: directory.file_system().map_or(0, |system| system.free),
-            place: directory.path().to_owned(),
-            fix: more_space(directory),
-        },
-        io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory => Error::Directory {
+fn out_of_space(error: io::Error, name: &Name, directory: Option<&Directory>, need: u64) -> Error {
+    match (error.kind(), directory) {
+        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, _) => {
+            let (available, place, fix) = match directory {
+                Some(directory) => (
+                    directory.file_system().map_or(0, |system| system.free),
+                    directory.path().to_owned(),
+                    more_space(directory),
+                ),
+                None => (sys::available_memory().unwrap_or(0), MACHINE.into(), MORE_MEMORY.into()),
+            };
+            Error::NoSpace { name: name.to_string(), need, available, place, fix }
+        }
+        (io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory, Some(directory)) => Error::Directory {
             path: directory.path().to_owned(),
             reason: "its file system has no unnamed files: use one in memory (tmpfs)".into(),
         },
+        (io::ErrorKind::PermissionDenied, Some(directory)) => directory.closed(),
         _ => Error::os("reserve memory for", name)(error),
     }
 }

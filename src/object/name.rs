@@ -1,5 +1,6 @@
 //! Names of objects, and the directory they are looked up in.
 
+use super::handover::Opening;
 use crate::error::Error;
 use crate::sys;
 use std::ffi::OsString;
@@ -17,10 +18,24 @@ use std::path::{Path, PathBuf};
 /// assert!(memlane::Name::new("../etc").is_err());
 /// # Ok::<(), memlane::Error>(())
 /// ```
+///
+/// It can also stand for an object in no directory, which goes from process to process as a descriptor: see
+/// [`Name::anonymous`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Name {
-    text: String,
-    directory: PathBuf,
+    pub(super) text: String,
+    pub(super) place: Place,
+}
+
+/// Where the object is that a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    /// It is looked up there.
+    Directory(PathBuf),
+    /// Nowhere yet: to create it makes one in no directory.
+    Anonymous,
+    /// Behind a descriptor, whatever its name is.
+    Opening(Opening),
 }
 
 impl Name {
@@ -30,12 +45,44 @@ impl Name {
     ///
     /// [`Error::InvalidName`] if `text` is no name.
     pub fn new(text: &str) -> Result<Self, Error> {
+        Self::at(text, Place::Directory(default_directory().0))
+    }
+
+    /// Stands for an object that lies in no directory, to be created: nothing but [descriptors](crate::Sender::send_over)
+    /// leads to it, so it needs no directory in common, and is gone, whatever happens, with the last of them and the last
+    /// mapping. `label` is what it is called in errors, and what `/proc` shows.
+    ///
+    /// Each create with this name makes another object. To open one is for who has got it, by
+    /// [`Name::receive_from`] or [`Name::from_fd`]; in this process, by the name that its handle has.
+    ///
+    /// ```
+    /// use memlane::{ChannelOptions, Name, Receiver, Sender};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (ours, theirs) = UnixStream::pair()?; // one for each process
+    /// let sender = Sender::<[u8]>::create(Name::anonymous("cam")?, &ChannelOptions::new().max_message(100))?;
+    /// sender.send_over(&ours)?;
+    ///
+    /// let mut receiver = Receiver::<[u8]>::open(Name::receive_from(&theirs)?)?; // in the other process
+    /// sender.send_copy(b"hello")?;
+    /// assert_eq!(&receiver.recv()?[..], b"hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidName`] if `label` is not as names are.
+    pub fn anonymous(label: &str) -> Result<Self, Error> {
+        Self::at(label, Place::Anonymous)
+    }
+
+    pub(super) fn at(text: &str, place: Place) -> Result<Self, Error> {
         let character = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
         let valid = (1..=200).contains(&text.len()) && text.bytes().all(character) && text != "." && text != "..";
         if !valid {
             return Err(Error::InvalidName { name: text.to_owned() });
         }
-        Ok(Self { text: text.to_owned(), directory: default_directory().0 })
+        Ok(Self { text: text.to_owned(), place })
     }
 
     /// A name that no object has or will have: `prefix`, a hyphen and 32 random digits.
@@ -48,10 +95,11 @@ impl Name {
         Self::new(&format!("{prefix}-{random:032x}"))
     }
 
-    /// The same name in another directory, which must be on a file system in memory to be fast.
+    /// The same name in another directory, which must be on a file system in memory to be fast. What stood for a descriptor
+    /// stands for what has its name there.
     #[must_use]
     pub fn in_directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.directory = directory.into();
+        self.place = Place::Directory(directory.into());
         self
     }
 
@@ -61,10 +109,13 @@ impl Name {
         &self.text
     }
 
-    /// The directory it is looked up in.
+    /// The directory it is looked up in; `None` if it stands for an object in no directory, or for a descriptor.
     #[must_use]
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Directory(directory) => Some(directory),
+            Place::Anonymous | Place::Opening(_) => None,
+        }
     }
 }
 

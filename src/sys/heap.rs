@@ -12,11 +12,15 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+pub(crate) use std::os::fd::OwnedFd as Descriptor;
+pub(crate) use std::os::unix::net::UnixStream as Socket;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -43,6 +47,7 @@ struct Node {
     inode: u64,
     mode: u32,
     links: AtomicU64,
+    sealed: AtomicBool,
     bytes: OnceLock<Arc<Block>>,
     /// What is in it, if it is a directory.
     names: Option<Mutex<BTreeMap<String, Fd>>>,
@@ -54,7 +59,8 @@ pub(crate) struct Fd(Arc<Node>);
 
 impl Fd {
     fn new(mode: u32, names: Option<Mutex<BTreeMap<String, Self>>>) -> Self {
-        Self(Arc::new(Node { inode: next_number(), mode, links: AtomicU64::new(0), bytes: OnceLock::new(), names }))
+        let (inode, links, sealed) = (next_number(), AtomicU64::new(0), AtomicBool::new(false));
+        Self(Arc::new(Node { inode, mode, links, sealed, bytes: OnceLock::new(), names }))
     }
 
     fn names(&self) -> io::Result<MutexGuard<'_, BTreeMap<String, Self>>> {
@@ -227,6 +233,60 @@ pub fn peek(directory: &Path, name: &str, bytes: &mut [u8], offset: u64) -> io::
 /// As for [`peek`].
 pub fn poke(directory: &Path, name: &str, bytes: &[u8], offset: u64) -> io::Result<()> {
     write_at(&open_directory(directory)?.find(name)?, bytes, offset)
+}
+
+pub(crate) fn create_anonymous(_: &str, mode: u32) -> io::Result<Fd> {
+    Ok(Fd::new(mode, None))
+}
+
+pub(crate) fn seal(file: &Fd) -> io::Result<()> {
+    file.0.sealed.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+pub(crate) fn is_sealed(file: &Fd) -> io::Result<bool> {
+    Ok(file.0.sealed.load(Ordering::Relaxed))
+}
+
+pub(crate) fn reopen(file: &Fd, _: Access) -> io::Result<Fd> {
+    Ok(file.clone())
+}
+
+pub(crate) fn available_memory() -> Option<u64> {
+    Some(MEMORY)
+}
+
+pub(crate) fn adopt(_: Descriptor) -> io::Result<Fd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn patience(_: &Socket, _: bool) -> io::Result<Option<Duration>> {
+    Ok(None)
+}
+
+pub(crate) fn wait_for(_: &Socket, _: bool, _: Duration) -> io::Result<()> {
+    Ok(())
+}
+
+/// What is under way: a message, and the file that goes with it.
+static UNDER_WAY: Mutex<Vec<(Vec<u8>, Fd)>> = Mutex::new(Vec::new());
+
+/// The socket as a file: Miri knows no calls that are for sockets alone.
+fn stream(socket: &Socket) -> io::Result<File> {
+    socket.as_fd().try_clone_to_owned().map(File::from)
+}
+
+pub(crate) fn send(socket: &Socket, bytes: &[u8], file: Option<&Fd>) -> io::Result<usize> {
+    locked(&UNDER_WAY).extend(file.map(|file| (bytes.to_vec(), file.clone())));
+    stream(socket)?.write_all(bytes).map(|()| bytes.len())
+}
+
+/// Waits, as long as there is nothing; a file comes with a message that is received whole.
+pub(crate) fn receive(socket: &Socket, bytes: &mut [u8]) -> io::Result<(usize, Vec<Fd>, bool)> {
+    let got = stream(socket)?.read(bytes)?;
+    let mut under_way = locked(&UNDER_WAY);
+    let place = under_way.iter().position(|(message, _)| message == &bytes[..got]);
+    Ok((got, place.map(|place| under_way.remove(place).1).into_iter().collect(), false))
 }
 
 pub(crate) fn limits() -> (Option<u64>, Option<u64>) {

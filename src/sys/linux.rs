@@ -2,10 +2,15 @@
 #![allow(unsafe_code)]
 
 mod clock;
+mod handover;
 mod openings;
 
 use super::{Access, FileSystem, Kind, Meta, Process, Sharing};
 pub(crate) use clock::{age, clock_id, moment, stamp};
+pub(crate) use handover::{
+    Descriptor, Socket, adopt, available_memory, create_anonymous, is_sealed, patience, receive, reopen, seal, send,
+    wait_for,
+};
 use openings::Openings;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
@@ -285,9 +290,8 @@ pub(crate) struct LockFd {
 impl LockFd {
     /// Opens what `file` is once more.
     pub(crate) fn reopen(file: &Fd, access: Access) -> io::Result<Self> {
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         LOCKS.enter(std::process::id());
-        let fd = hook_fork().and_then(|()| open(libc::AT_FDCWD, OsStr::new(&path), flags(access), 0));
+        let fd = hook_fork().and_then(|()| reopen(file, access));
         if let Ok(fd) = &fd {
             LOCKS.add(fd.as_raw_fd());
         }

@@ -11,6 +11,12 @@
 //! `create_unnamed` makes an object nobody else can see and that vanishes with its creator; `publish` gives it a name in one step and fails with `AlreadyExists` if the name is taken.
 //! `reserve` pays for every byte or fails with `StorageFull` and leaves nothing behind.
 //!
+//! **Handing over.** `create_anonymous` makes an object that no directory has; `seal` fixes its length for good, and `is_sealed`
+//! says whether that was done, or fails if a file is not in memory, without asking whoever serves it. `reopen` opens what a
+//! descriptor leads to once more, independent of it. `send` and `receive` carry bytes and descriptors over a [`Socket`] and
+//! never wait; `wait_for` sleeps until they can go on, at most for `limit`, and `patience` is what the socket was told. Where
+//! objects are not descriptors (Windows), a handle that was duplicated for the peer is sent.
+//!
 //! **Liveness.** A [`LockFd`] is a second, independent opening of an object that is never mapped. `try_lock`,
 //! `unlock` and `is_locked` work on single bytes far beyond the object's end. The operating system frees all of
 //! them when the process dies, however it dies, and not before; that is the only proof of death memlane accepts.

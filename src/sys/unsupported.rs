@@ -88,6 +88,52 @@ pub(crate) fn write_at(file: &Fd, _: &[u8], _: u64) -> io::Result<()> {
     match file.0 {}
 }
 
+/// Never made.
+pub(crate) type Descriptor = Infallible;
+
+/// Never made.
+pub(crate) type Socket = Infallible;
+
+pub(crate) fn create_anonymous(_: &str, _: u32) -> io::Result<Fd> {
+    unsupported()
+}
+
+pub(crate) fn seal(file: &Fd) -> io::Result<()> {
+    match file.0 {}
+}
+
+pub(crate) fn is_sealed(file: &Fd) -> io::Result<bool> {
+    match file.0 {}
+}
+
+pub(crate) fn reopen(file: &Fd, _: Access) -> io::Result<Fd> {
+    match file.0 {}
+}
+
+pub(crate) fn available_memory() -> Option<u64> {
+    None
+}
+
+pub(crate) fn adopt(descriptor: Descriptor) -> io::Result<Fd> {
+    match descriptor {}
+}
+
+pub(crate) fn patience(socket: &Socket, _: bool) -> io::Result<Option<Duration>> {
+    match *socket {}
+}
+
+pub(crate) fn wait_for(socket: &Socket, _: bool, _: Duration) -> io::Result<()> {
+    match *socket {}
+}
+
+pub(crate) fn send(socket: &Socket, _: &[u8], _: Option<&Fd>) -> io::Result<usize> {
+    match *socket {}
+}
+
+pub(crate) fn receive(socket: &Socket, _: &mut [u8]) -> io::Result<(usize, Vec<Fd>, bool)> {
+    match *socket {}
+}
+
 pub(crate) fn limits() -> (Option<u64>, Option<u64>) {
     (None, None)
 }

@@ -150,10 +150,6 @@ impl Attachment {
         "model".into()
     }
 
-    pub(crate) fn field_at(&self, _: &str, _: usize) -> Box<str> {
-        "model".into()
-    }
-
     pub(crate) fn check(&self) -> Result<(), LockError> {
         Ok(())
     }

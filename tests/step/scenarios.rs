@@ -4,6 +4,7 @@ use crate::aftermath::Expected::{self, Object, ObjectOrNothing, ObjectOrOther};
 use crate::aftermath::{next_user, works, works_or_is_retired};
 use crate::common::Dir;
 use crate::events;
+use crate::handover;
 use crate::peek::{condition_is_awaited, directory_is_locked, lock_is_awaited};
 use crate::victim::{Cell, OBJECT, PATIENCE, PLACE, RAW, Shared, command, create, place};
 use crate::words;
@@ -119,6 +120,15 @@ pub const OPERATIONS: &[Operation] = &[
     words("write a cell, after a dead writer", |dir, run| words::write_after_half(dir, run, "write cell")),
     words("update a cell", |dir, run| words::write_cell(dir, run, "update cell")),
     words("read a cell", |dir, run| words::write_cell(dir, run, "read cell")),
+    operation("hand an object over", BOTH, Object, handover::send),
+    operation("create without a name, and hand over", BOTH, ObjectOrNothing, handover::send_the_only_one),
+    operation("receive an object, and open it", UNTIL_LAST_USER, Object, handover::receive),
+    operation(
+        "receive an object without a name, and open it",
+        UNTIL_LAST_USER,
+        ObjectOrNothing,
+        handover::receive_without_a_name,
+    ),
 ];
 
 /// One on an object that goes with its last user: what is done to its words is the same for all.

@@ -4,7 +4,7 @@
 use crate::common::Dir;
 use crate::meet::Outcome;
 use crate::words::{self, Words};
-use crate::{channel_pairs, channel_victim, events, locks, names, rwlocks, service_pairs, service_victim};
+use crate::{channel_pairs, channel_victim, events, handover, locks, names, rwlocks, service_pairs, service_victim};
 use memlane::{
     Condvar, Event, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed,
     ReentrantMutex, Region, RegionMut, RwLock, Segment, Shareable, SharedMemory, ToName, Until, lock_both,
@@ -106,6 +106,10 @@ pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let persistence = if arguments[0] == "keep" { Persistence::Keep } else { Persistence::UntilLastUser };
+    if let Some(operation) = operation.strip_prefix("hand over ") {
+        handover::act(operation, persistence);
+        return ExitCode::SUCCESS;
+    }
     match operation {
         "create" => drop(operate(|| create(OBJECT, persistence).expect("an object"))),
         "take over" => {
