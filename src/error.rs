@@ -239,6 +239,48 @@ pub enum Error {
         size: usize,
     },
 
+    /// There are no such bytes.
+    #[error("'{name}' has {size} bytes, and {start}..{end} do not lie in it: ask for others, or make it larger")]
+    NoSuchRange {
+        /// The object or file.
+        name: String,
+        /// The first byte that was asked for.
+        start: u64,
+        /// The one behind the last.
+        end: u64,
+        /// How many bytes there are.
+        size: u64,
+    },
+
+    /// A file cannot be made, opened or grown, or a descriptor is none that can be mapped.
+    #[error("the file {} {reason}", path.display())]
+    File {
+        /// Its path, or what it is called without one.
+        path: PathBuf,
+        /// What kind of refusal it is: `NotFound`, `AlreadyExists` and the like.
+        kind: io::ErrorKind,
+        /// What is wrong with it, and how to mend it.
+        reason: String,
+    },
+
+    /// It was opened for reading only.
+    #[error("'{name}' was opened for reading only: open it for reading and writing")]
+    ReadOnly {
+        /// The file.
+        name: String,
+    },
+
+    /// No memory went, or came, over a socket.
+    #[error("cannot {action} memory over the socket that {} has the other end of: {why}", Somebody(peer.as_ref()))]
+    NotPassed {
+        /// Whether it was to be sent or received.
+        action: &'static str,
+        /// Who made the other end of the socket or connected to it, if that is known.
+        peer: Option<Who>,
+        /// What is wrong, and how to mend it.
+        why: String,
+    },
+
     /// The operating system refused.
     #[error("cannot {action} '{name}': {source}")]
     Os {

@@ -1,9 +1,10 @@
 //! A system memlane has not been brought to: everything is here, and everything fails.
 
-use super::{Access, FileSystem, Meta, Moment, Process, Sharing};
+use super::{Access, Advice, FileSystem, Meta, Moment, Process, Sharing};
 use std::convert::Infallible;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -40,11 +41,15 @@ pub(crate) fn create_unnamed(directory: &Fd, _: u32) -> io::Result<Fd> {
     match directory.0 {}
 }
 
-pub(crate) fn open_at(directory: &Fd, _: &str, _: Access) -> io::Result<Fd> {
+pub(crate) fn create_anonymous(_: u64) -> io::Result<Fd> {
+    unsupported()
+}
+
+pub(crate) fn open_at(directory: &Fd, _: impl AsRef<OsStr>, _: Access) -> io::Result<Fd> {
     match directory.0 {}
 }
 
-pub(crate) fn publish(file: &Fd, _: &Fd, _: &str) -> io::Result<()> {
+pub(crate) fn publish(file: &Fd, _: &Fd, _: impl AsRef<OsStr>) -> io::Result<()> {
     match file.0 {}
 }
 
@@ -76,6 +81,14 @@ pub(crate) fn reserve(file: &Fd, _: u64) -> io::Result<()> {
     match file.0 {}
 }
 
+pub(crate) fn reserve_range(file: &Fd, _: u64, _: u64) -> io::Result<()> {
+    match file.0 {}
+}
+
+pub(crate) fn extend(file: &Fd, _: u64) -> io::Result<()> {
+    match file.0 {}
+}
+
 pub(crate) fn set_len(file: &Fd, _: u64) -> io::Result<()> {
     match file.0 {}
 }
@@ -90,6 +103,14 @@ pub(crate) fn write_at(file: &Fd, _: &[u8], _: u64) -> io::Result<()> {
 
 pub(crate) fn limits() -> (Option<u64>, Option<u64>) {
     (None, None)
+}
+
+pub(crate) fn free_memory() -> Option<u64> {
+    None
+}
+
+pub(crate) fn lock_limit() -> Option<(u64, u64)> {
+    None
 }
 
 impl LockFd {
@@ -131,11 +152,35 @@ impl LockFd {
 }
 
 impl Map {
-    pub(crate) fn of(file: &Fd, _: usize, _: Access) -> io::Result<Self> {
+    pub(crate) fn of(file: &Fd, _: u64, _: usize, _: Access) -> io::Result<Self> {
         match file.0 {}
     }
 
-    pub(crate) fn populate(&self, _: Access) -> io::Result<()> {
+    pub(crate) fn populate(&self, _: Range<usize>, _: Access) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn advise(&self, _: Range<usize>, _: Advice) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn request_huge_pages(&self, _: Range<usize>) -> io::Result<u64> {
+        match self.0 {}
+    }
+
+    pub(crate) fn lock(&self, _: Range<usize>) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn unlock(&self, _: Range<usize>) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn flush(&self, _: Range<usize>, _: bool) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn release(&mut self, _: Range<usize>) -> io::Result<()> {
         match self.0 {}
     }
 
