@@ -22,8 +22,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
-use treatment::page_size;
 pub(crate) use treatment::{free_memory, lock_limit};
+use treatment::{page_size, roomy_address};
 
 /// An open file or directory.
 pub(crate) type Fd = fs::File;
@@ -441,8 +441,9 @@ impl Map {
         let (lead, too_far) = ((start % page_size() as u64) as usize, || io::Error::from(io::ErrorKind::FileTooLarge));
         let first = libc::off_t::try_from(start - lead as u64).map_err(|_| too_far())?;
         let whole = len.max(1).checked_add(lead).ok_or_else(too_far)?;
+        let hint = roomy_address(whole, first);
         // SAFETY: a fresh mapping at an address the kernel chooses; it overlaps nothing that exists.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), whole, protection, sharing, file.as_raw_fd(), first) };
+        let base = unsafe { libc::mmap(hint, whole, protection, sharing, file.as_raw_fd(), first) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

@@ -18,6 +18,23 @@ pub(super) fn page_size() -> usize {
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
+/// Where `len` bytes at `offset` of a file can be mapped so that huge pages can hold them, if it is still free when it is used;
+/// null if they are too few.
+pub(super) fn roomy_address(len: usize, offset: libc::off_t) -> *mut libc::c_void {
+    const HUGE: usize = 2 << 20;
+    let (nowhere, flags) = (std::ptr::null_mut(), libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    let Some(room) = len.checked_add(HUGE).filter(|_| len >= HUGE) else { return nowhere };
+    // SAFETY: a fresh mapping at an address the kernel chooses, of which nobody but the next lines knows.
+    let found = unsafe { libc::mmap(nowhere, room, libc::PROT_NONE, flags, -1, 0) };
+    if found == libc::MAP_FAILED {
+        return nowhere;
+    }
+    // SAFETY: exactly what was just mapped.
+    unsafe { libc::munmap(found, room) };
+    let ahead = (offset as usize).wrapping_sub(found.addr()) % HUGE;
+    found.wrapping_byte_add(ahead)
+}
+
 impl Map {
     /// The pages that hold `range`: where they begin, and their length in bytes.
     pub(super) fn pages(&self, range: Range<usize>) -> io::Result<(*mut libc::c_void, usize)> {
