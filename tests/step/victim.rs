@@ -3,7 +3,7 @@
 
 use crate::common::Dir;
 use crate::meet::Outcome;
-use crate::{channel_pairs, channel_victim, events, locks, names, service_pairs, service_victim};
+use crate::{channel_pairs, channel_victim, events, files, locks, names, service_pairs, service_victim};
 use memlane::{
     Condvar, Event, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed, Region,
     RegionMut, Segment, Shareable, SharedMemory, ToName, Until, lock_both,
@@ -79,6 +79,10 @@ pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
     }
     if let Some(operation) = operation.strip_prefix("channel ") {
         channel_victim::act(operation);
+        return ExitCode::SUCCESS;
+    }
+    if let Some(operation) = operation.strip_prefix("file ") {
+        files::act(operation);
         return ExitCode::SUCCESS;
     }
     if let Some(operation) = operation.strip_prefix("service attempt ") {
