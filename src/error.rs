@@ -274,10 +274,12 @@ pub enum Error {
     },
 
     /// A descriptor was not sent over a socket, did not come, or does not lead to an object that can be trusted.
-    #[error("'{name}' cannot be handed over: {reason}")]
+    #[error("'{name}' cannot be handed over: {reason}{}", with(peer.as_ref()))]
     HandOver {
         /// The object, as far as it is known.
         name: String,
+        /// Who made the other end of the socket or connected to it, if it was a socket and that is known.
+        peer: Option<Who>,
         /// What kind of failure: `UnexpectedEof` or `BrokenPipe` if the other side is gone, `TimedOut` if the time of the
         /// socket is over, `InvalidData` if what came is no hand-over, `PermissionDenied` if the descriptor is not to be
         /// trusted, `Unsupported` if the object is not in memory; else what the system said.
@@ -310,6 +312,37 @@ pub enum Error {
         fix: String,
     },
 
+    /// There are no such bytes.
+    #[error("'{name}' has {size} bytes, and {start}..{end} do not lie in it: ask for others, or make it larger")]
+    NoSuchRange {
+        /// The object or file.
+        name: String,
+        /// The first byte that was asked for.
+        start: u64,
+        /// The one behind the last.
+        end: u64,
+        /// How many bytes there are.
+        size: u64,
+    },
+
+    /// A file cannot be made, opened or grown, or a descriptor is none that can be mapped.
+    #[error("the file {} {reason}", path.display())]
+    File {
+        /// Its path, or what it is called without one.
+        path: PathBuf,
+        /// What kind of refusal it is: `NotFound`, `AlreadyExists` and the like.
+        kind: io::ErrorKind,
+        /// What is wrong with it, and how to mend it.
+        reason: String,
+    },
+
+    /// It was opened for reading only.
+    #[error("'{name}' was opened for reading only: open it for reading and writing")]
+    ReadOnly {
+        /// The file.
+        name: String,
+    },
+
     /// The operating system refused.
     #[error("cannot {action} '{name}': {source}")]
     Os {
@@ -338,6 +371,10 @@ fn listed(who: &[Who]) -> String {
 }
 
 /// Enough of a text that is too long to show.
+fn with(peer: Option<&Who>) -> String {
+    peer.map_or(String::new(), |peer| format!(" (at the other end: {peer})"))
+}
+
 fn shortened(text: &str) -> String {
     if text.chars().count() <= 60 { text.to_owned() } else { text.chars().take(60).chain("...".chars()).collect() }
 }

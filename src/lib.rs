@@ -52,7 +52,7 @@ pub use memlane_derive::Shareable;
 pub use object::{Name, Options, Origin, Persistence, Reclaimed, ToName, gc, remove, retire};
 pub use owner::OwnerId;
 pub use prim::interrupt_waits;
-pub use region::{Attached, Region, RegionMut, SharedMemory};
+pub use region::{Attached, Mapping, Memory, MemoryMut, Region, RegionCopy, RegionMut, SharedMemory};
 pub use segment::{Bool, Field, Layout, Placed, Schema, Segment, Shareable, Tail, field_path};
 #[doc(hidden)]
 pub use segment::{PickTail, TailIf};
@@ -61,6 +61,7 @@ pub use sync::{
     ReentrantMutex, ReentrantMutexGuard, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard, Semaphore,
     SeqCell, Until, Versioned, lock_both,
 };
+pub use sys::Advice;
 
 /// For tests of memlane itself: what other processes, and their deaths, would do to an object.
 #[doc(hidden)]

@@ -4,12 +4,23 @@
 //! for both. A region that can be written is a participant of the object: it can hold locks that lie in it.
 #![allow(unsafe_code)]
 
+mod copy;
+mod mapping;
+mod memory;
+mod passing;
+
+pub use copy::RegionCopy;
+pub use mapping::Mapping;
+use mapping::range_in;
+pub use memory::{Memory, MemoryMut};
+
 use crate::error::{Error, LockError, Who};
 use crate::object::{CREATOR_OFFSET, Header, LIVE, Name, Object, Options, Origin, Persistence, STATE_OFFSET};
 use crate::object::{TABLE_OFFSET, ToName};
 use crate::owner::{OwnerId, PARTICIPANTS, Sleep, Table};
 use crate::prim::{self, AtomicU32, AtomicU64, Ordering};
-use crate::sys::{self, Access, Map, Socket};
+use crate::sys::{self, Access, Socket};
+use std::ops::{Range, RangeBounds};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -128,7 +139,7 @@ impl SharedMemory {
     ///
     /// [`Error::TooLarge`] or [`Error::Os`] if the address space is used up.
     pub fn map(self) -> Result<Region, Error> {
-        Region::of(self.object)
+        self.map_range(..)
     }
 
     /// Maps the bytes for reading and writing.
@@ -138,11 +149,56 @@ impl SharedMemory {
     /// As [`map`](Self::map), [`Error::TypeMismatch`] if the object holds a typed value, which only a
     /// [`Segment`](crate::Segment) may change, and [`Error::TooManyParticipants`].
     pub fn map_mut(self) -> Result<RegionMut, Error> {
+        self.map_mut_range(..)
+    }
+
+    /// Maps some of the bytes for reading only: any, from any offset on. An empty range is an empty region.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchRange`] if they do not lie in the object, and as [`map`](Self::map).
+    pub fn map_range(self, range: impl RangeBounds<u64>) -> Result<Region, Error> {
+        let range = self.range(range)?;
+        Region::of(self.object, range)
+    }
+
+    /// Maps some of the bytes for reading and writing: any, from any offset on. What lies in them can be locked as in a
+    /// region of the whole, and a lock is the same lock in each region that it lies in. What lies between the object's header
+    /// and the range takes addresses, and no memory.
+    ///
+    /// ```
+    /// # let name = memlane::Name::unique("doc")?.in_directory("/dev/shm");
+    /// # let options = memlane::Options::new();
+    /// let mut last = memlane::SharedMemory::create(&name, 10_000, &options)?.map_mut_range(9_000..)?;
+    /// assert_eq!(last.len(), 1_000);
+    /// last.write_at(0, b"hello")?; // at 9000 of the object
+    /// # Ok::<(), memlane::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchRange`] if they do not lie in the object, and as [`map_mut`](Self::map_mut).
+    pub fn map_mut_range(self, range: impl RangeBounds<u64>) -> Result<RegionMut, Error> {
         if let Some(type_name) = self.object.header.type_name() {
             let difference = format!("  it holds a `{type_name}`, this program wants raw bytes to write");
             return Err(Error::TypeMismatch { name: self.name().to_string(), difference });
         }
-        RegionMut::of(self.object)
+        let range = self.range(range)?;
+        RegionMut::of_range(self.object, range)
+    }
+
+    /// Maps some of the bytes, or all (`..`), for reading and for changes that nobody else sees.
+    ///
+    /// # Errors
+    ///
+    /// As [`map_range`](Self::map_range).
+    pub fn map_copy(self, range: impl RangeBounds<u64>) -> Result<RegionCopy, Error> {
+        let range = self.range(range)?;
+        RegionCopy::of(self.object, range)
+    }
+
+    fn range(&self, range: impl RangeBounds<u64>) -> Result<Range<u64>, Error> {
+        range_in(range, self.size(), self.name().as_str())
     }
 }
 
@@ -185,8 +241,8 @@ pub(crate) fn open_or_create<T>(
 #[derive(Debug)]
 pub struct Region {
     // Dropped in this order: the bytes go before the locks that say they are in use.
-    map: Map,
-    object: Object,
+    mapping: Mapping,
+    _object: Option<Object>,
 }
 
 impl Region {
@@ -196,31 +252,14 @@ impl Region {
     ///
     /// As [`SharedMemory::open`] and [`SharedMemory::map`].
     pub fn open(name: impl ToName) -> Result<Self, Error> {
-        Self::of(Object::open(name.to_name()?, Access::Read)?)
+        let object = Object::open(name.to_name()?, Access::Read)?;
+        let all = 0..object.header.data_len;
+        Self::of(object, all)
     }
 
-    fn of(object: Object) -> Result<Self, Error> {
-        let map = object.map(Access::Read)?;
-        Ok(Self { object, map })
-    }
-
-    /// The name it was opened by.
-    #[must_use]
-    pub fn name(&self) -> &Name {
-        &self.object.name
-    }
-
-    /// The number of bytes.
-    #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "the length of a mapping, not of a collection")]
-    pub fn len(&self) -> usize {
-        self.map.len() - self.object.header.data_offset() as usize
-    }
-
-    /// The address of the first byte. Other processes may change what is there at any time.
-    #[must_use]
-    pub fn as_ptr(&self) -> *const u8 {
-        self.map.base().as_ptr().wrapping_add(self.object.header.data_offset() as usize)
+    fn of(object: Object, range: Range<u64>) -> Result<Self, Error> {
+        let mapping = object.map_data(Access::Read, range)?;
+        Ok(Self { mapping, _object: Some(object) })
     }
 
     /// Copies the bytes at `offset` into `to`.
@@ -231,10 +270,26 @@ impl Region {
     ///
     /// [`Error::OutOfBounds`] if the range does not lie in the region.
     pub fn read_at(&self, offset: usize, to: &mut [u8]) -> Result<(), Error> {
-        check_range(self.len(), self.as_ptr(), offset, to.len(), 1)?;
-        // SAFETY: the range lies in the mapping, which lives as long as `self`.
-        unsafe { copy_out(self.as_ptr().add(offset), to) };
-        Ok(())
+        self.mapping.read_at(offset, to)
+    }
+
+    /// Gives everything but `range` back, at the front, the back or both: exactly that many bytes are left, at the addresses
+    /// that they have, and whole pages of memory are free. The addresses of these stay taken until the region is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchRange`] if the range does not lie in the region, and [`Error::Os`], which leaves it as short.
+    pub fn shrink_to(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        self.mapping.shrink_to(&range)
+    }
+}
+
+impl Object {
+    /// Maps some of the user's bytes, without the header.
+    fn map_data(&self, access: Access, range: Range<u64>) -> Result<Mapping, Error> {
+        let data = self.header.data_offset();
+        let map = self.map(access, &[data + range.start..data + range.end])?;
+        Ok(Mapping::new(map, self.name.as_str(), access, 0))
     }
 }
 
@@ -247,8 +302,17 @@ pub struct RegionMut {
 impl RegionMut {
     /// Maps an object and becomes a participant of it.
     pub(crate) fn of(object: Object) -> Result<Self, Error> {
-        let map = object.map(Access::ReadWrite)?;
-        Ok(Self { attachment: Attachment::new(object, map)? })
+        let all = 0..object.header.data_len;
+        Self::of_range(object, all)
+    }
+
+    fn of_range(object: Object, range: Range<u64>) -> Result<Self, Error> {
+        let data = object.header.data_offset();
+        let (whole, parts) = ([0..data + range.end], [0..data, data + range.start..data + range.end]);
+        let map = object.map(Access::ReadWrite, if range.start == 0 { &whole } else { &parts })?;
+        let start = (data + range.start) as usize;
+        let mapping = Mapping::new(map, object.name.as_str(), Access::ReadWrite, start);
+        Ok(Self { attachment: Attachment::new(object, mapping)? })
     }
 
     /// Gives a draft its name, or takes over the object that has it: then this region is of that object.
@@ -331,23 +395,10 @@ impl RegionMut {
         matches!(self.attachment.check(), Err(LockError::Retired { .. }))
     }
 
-    /// The number of bytes.
-    #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "the length of a mapping, not of a collection")]
-    pub fn len(&self) -> usize {
-        self.attachment.len
-    }
-
-    /// The address of the first byte. Other processes may change what is there at any time.
-    #[must_use]
-    pub fn as_ptr(&self) -> *const u8 {
-        self.attachment.data().as_ptr()
-    }
-
     /// The address of the first byte, for writing.
     #[must_use]
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.attachment.data().as_ptr()
+        self.base().as_ptr()
     }
 
     /// Copies the bytes at `offset` into `to`, as [`Region::read_at`] does. Exclusive in this process, because
@@ -357,10 +408,7 @@ impl RegionMut {
     ///
     /// [`Error::OutOfBounds`] if the range does not lie in the region.
     pub fn read_at(&mut self, offset: usize, to: &mut [u8]) -> Result<(), Error> {
-        check_range(self.len(), self.as_ptr(), offset, to.len(), 1)?;
-        // SAFETY: the range lies in the mapping, which lives as long as `self`.
-        unsafe { copy_out(self.as_ptr().add(offset), to) };
-        Ok(())
+        self.attachment.mapping.read_at(offset, to)
     }
 
     /// Copies `from` to the bytes at `offset`.
@@ -371,19 +419,22 @@ impl RegionMut {
     ///
     /// [`Error::OutOfBounds`] if the range does not lie in the region.
     pub fn write_at(&mut self, offset: usize, from: &[u8]) -> Result<(), Error> {
-        check_range(self.len(), self.as_ptr(), offset, from.len(), 1)?;
-        let to = self.as_mut_ptr();
-        // SAFETY: the range lies in the mapping, which is writable and lives as long as `self`; `&mut self` keeps
-        // this process's references out of it, and `from`, a slice of this process, does not overlap it.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.add(offset), from.len()) };
-        Ok(())
+        self.attachment.mapping.write_at(offset, from)
+    }
+
+    /// Gives everything but `range` back, as [`Region::shrink_to`] does. A lock that this participant holds in what is given
+    /// back stays held until the region is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Region::shrink_to`].
+    pub fn shrink_to(&mut self, range: impl RangeBounds<usize>) -> Result<(), Error> {
+        self.attachment.mapping.shrink_to(&range)
     }
 
     /// The address of `len` bytes at `offset`, checked to lie in the region and to be aligned.
     pub(crate) fn range(&self, offset: usize, len: usize, align: usize) -> Result<NonNull<u8>, Error> {
-        check_range(self.len(), self.as_ptr(), offset, len, align)?;
-        // SAFETY: the offset lies in the mapping, or one past its end, as just checked.
-        Ok(unsafe { self.attachment.data().add(offset) })
+        self.find(offset, len, align)
     }
 }
 
@@ -411,54 +462,24 @@ macro_rules! attached_through {
 
 attached_through!(&A, Box<A>, Rc<A>, Arc<A>);
 
-fn check_range(size: usize, base: *const u8, offset: usize, len: usize, align: usize) -> Result<(), Error> {
-    let inside = offset.checked_add(len).is_some_and(|end| end <= size);
-    if inside && base.addr().wrapping_add(offset).is_multiple_of(align) {
-        Ok(())
-    } else {
-        Err(Error::OutOfBounds { offset, len, align, size })
-    }
-}
-
-/// Copies out of memory that others may write meanwhile.
-///
-/// # Safety
-///
-/// `from` is valid for reads of `to.len()` bytes.
-unsafe fn copy_out(from: *const u8, to: &mut [u8]) {
-    let words = to.len() / 8;
-    for word in 0..words {
-        // SAFETY: the caller vouches for `to.len()` bytes. Volatile: the bytes may change while they are read, and
-        // the compiler must neither read them twice nor assume anything of them.
-        let bytes = unsafe { from.add(word * 8).cast::<[u8; 8]>().read_volatile() };
-        to[word * 8..word * 8 + 8].copy_from_slice(&bytes);
-    }
-    for (index, byte) in to.iter_mut().enumerate().skip(words * 8) {
-        // SAFETY: as above.
-        *byte = unsafe { from.add(index).read_volatile() };
-    }
-}
-
 /// One attachment of this process to an object: the mapping, and the participant that acts on it.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     // Dropped in this order: the bytes go before the locks that say they are in use.
-    map: Map,
+    mapping: Mapping,
     object: Object,
     me: OwnerId,
     /// What names the locks that this participant holds, but for their offsets: see `place_of`.
     salt: u64,
-    /// The user's bytes: their offset and length, checked once when the object was opened.
+    /// Where the user's bytes start in the object, and so from where its mapping does.
     offset: usize,
-    len: usize,
 }
 
 impl Attachment {
     /// Makes this process a participant of a mapped object.
-    pub(crate) fn new(object: Object, map: Map) -> Result<Self, Error> {
+    fn new(object: Object, mapping: Mapping) -> Result<Self, Error> {
         let offset = object.header.data_offset() as usize;
-        let len = map.len() - offset;
-        let mut attachment = Self { map, object, me: OwnerId::NOBODY, salt: 0, offset, len };
+        let mut attachment = Self { mapping, object, me: OwnerId::NOBODY, salt: 0, offset };
         attachment.attach()?;
         Ok(attachment)
     }
@@ -466,16 +487,18 @@ impl Attachment {
     /// Maps an object for reading, but for its header and the first `writable` of the user's bytes, which can be
     /// written, and makes this process a participant of it.
     pub(crate) fn with_writable(object: Object, writable: u64) -> Result<Self, Error> {
-        let map = object.map(Access::Read)?;
-        let end = object.header.data_offset() + writable;
+        let data = object.header.data_offset();
+        let map = object.map(Access::Read, &[0..data + object.header.data_len])?;
+        let end = data + writable;
         map.allow_write(0, end as usize).map_err(Error::os("map", &object.name))?;
-        Self::new(object, map)
+        let mapping = Mapping::new(map, object.name.as_str(), Access::Read, data as usize);
+        Self::new(object, mapping)
     }
 
     /// Lets `len` of the user's bytes at `offset` be written too.
     pub(crate) fn allow_write(&self, offset: u64, len: u64) -> Result<(), Error> {
         let start = self.offset as u64 + offset;
-        self.map.allow_write(start as usize, len as usize).map_err(Error::os("map", &self.object.name))
+        self.mapping.map().allow_write(start as usize, len as usize).map_err(Error::os("map", &self.object.name))
     }
 
     /// Gives a draft its name; the object to use instead, if that is taken over.
@@ -499,27 +522,26 @@ impl Attachment {
         self.me
     }
 
-    /// Where the user's bytes start.
+    /// Where the user's bytes that are mapped start.
     pub(crate) fn data(&self) -> NonNull<u8> {
-        // SAFETY: `offset` is at most the length of the mapping: `Header::validate` saw to it, or `Header::total` for a draft.
-        unsafe { self.map.base().add(self.offset) }
+        self.mapping.base()
     }
 
     pub(crate) fn table(&self) -> &Table {
         // SAFETY: the header, which every mapping covers whole, holds the table at this offset, aligned to 64 from a
         // page boundary. The table is made of atomics, so any bytes are a value and anybody may write them.
-        unsafe { self.map.base().add(TABLE_OFFSET).cast().as_ref() }
+        unsafe { self.mapping.map().base().add(TABLE_OFFSET).cast().as_ref() }
     }
 
     #[inline]
     fn state(&self) -> &AtomicU32 {
         // SAFETY: as for `table`: inside the header, aligned, atomic.
-        unsafe { self.map.base().add(STATE_OFFSET).cast().as_ref() }
+        unsafe { self.mapping.map().base().add(STATE_OFFSET).cast().as_ref() }
     }
 
     fn creator(&self) -> &AtomicU64 {
         // SAFETY: as for `table`: inside the header, aligned, atomic.
-        unsafe { self.map.base().add(CREATOR_OFFSET).cast().as_ref() }
+        unsafe { self.mapping.map().base().add(CREATOR_OFFSET).cast().as_ref() }
     }
 
     /// Whether this process is a fork of the one that attached.
@@ -542,16 +564,16 @@ impl Attachment {
         &self.object
     }
 
-    /// The number of the user's bytes.
+    /// The number of the user's bytes that are mapped.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.mapping.len()
     }
 
     /// Whether `word` lies in the object, and this process may still act on it: if so, neither `offset_of` nor `check`
     /// fails.
     #[inline]
     pub(crate) fn may_lock<T>(&self, word: &T) -> bool {
-        self.offset(word) < self.len && !self.is_forked() && self.state().load(Ordering::Relaxed) == LIVE
+        self.holds(word) && !self.is_forked() && self.state().load(Ordering::Relaxed) == LIVE
     }
 
     /// What the lock at `offset` of the user's bytes is called, for errors.
@@ -583,16 +605,21 @@ impl Attachment {
         self.table().is_dead(&self.object.locks, self.me, owner)
     }
 
-    /// The offset of `word`, which lies in the user's bytes.
+    /// Whether `word` lies in the user's bytes that are mapped.
+    #[inline]
+    fn holds<T>(&self, word: &T) -> bool {
+        std::ptr::from_ref(word).addr().wrapping_sub(self.mapping.base().addr().get()) < self.mapping.len()
+    }
+
+    /// The offset of `word`, which lies in the user's bytes, among all of them.
     #[inline]
     fn offset<T>(&self, word: &T) -> usize {
-        std::ptr::from_ref(word).addr().wrapping_sub(self.map.base().addr().get() + self.offset)
+        std::ptr::from_ref(word).addr().wrapping_sub(self.mapping.map().base().addr().get() + self.offset)
     }
 
     /// The offset of `word` in the user's bytes, if it lies there.
     pub(crate) fn offset_of<T>(&self, word: &T) -> Result<usize, LockError> {
-        let offset = self.offset(word);
-        if offset < self.len { Ok(offset) } else { Err(LockError::NotInSegment { object: self.name() }) }
+        if self.holds(word) { Ok(self.offset(word)) } else { Err(LockError::NotInSegment { object: self.name() }) }
     }
 
     /// Names the lock at the offset of `word`, held by this participant, among all that this process can hold: the
@@ -620,7 +647,7 @@ impl Attachment {
     pub(crate) fn word_at(&self, offset: u64) -> Option<u64> {
         let end = offset.checked_add(8)?;
         let mut word = [0; 8];
-        let fits = end <= self.len as u64;
+        let fits = end <= self.object.header.data_len;
         let file = self.object.locks.file().ok().filter(|_| fits)?;
         sys::read_at(file, &mut word, self.offset as u64 + offset).ok()?;
         Some(u64::from_ne_bytes(word))

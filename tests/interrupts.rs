@@ -5,9 +5,10 @@ mod common;
 
 use common::Dir;
 use memlane::{
-    ChannelOptions, Condvar, Error, Event, LockError, Mutex, Options, Receiver, RecvError, Segment, SendError, Sender,
-    Shareable, TicketError, Until, WaitError, WaitSet,
+    ChannelOptions, Condvar, Error, Event, LockError, Memory, Mutex, Options, Receiver, RecvError, Segment, SendError,
+    Sender, Shareable, TicketError, Until, WaitError, WaitSet,
 };
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -96,4 +97,10 @@ fn every_wait_ends_when_it_is_told_to() {
     assert!(interrupted(waits));
     let takes = || matches!(other.event.take(&other, Until::forever()), Err(WaitError::Lock(error)) if ended(&error));
     assert!(interrupted(takes));
+
+    let (ours, _theirs) = UnixStream::pair().expect("sockets");
+    let error = interrupted(|| Memory::receive_from(&ours)).expect_err("nothing was sent");
+    assert!(matches!(error, Error::Interrupted { .. }), "{error}");
+    let memory = Memory::anonymous(1).expect("memory");
+    interrupted(|| while memory.send_over(&ours).is_ok() {});
 }

@@ -9,11 +9,12 @@ const LAYERS: [&str; 10] =
     ["error", "sys", "prim", "owner", "object", "region", "segment", "sync", "channel", "inspect"];
 
 /// The files that may hold unsafe code.
-const UNSAFE: [&str; 12] = [
+const UNSAFE: [&str; 14] = [
     "src/channel/memory.rs",
     "src/channel/message.rs",
     "src/channel/untyped.rs",
     "src/region.rs",
+    "src/region/mapping.rs",
     "src/segment/offset.rs",
     "src/segment/shareable.rs",
     "src/sync/copies.rs",
@@ -22,6 +23,7 @@ const UNSAFE: [&str; 12] = [
     "src/sys/handover.rs",
     "src/sys/heap.rs",
     "src/sys/linux.rs",
+    "src/sys/treatment.rs",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -69,8 +71,9 @@ fn unsafe_code_is_where_the_design_says() {
 #[test]
 fn only_sys_names_an_operating_system() {
     each_source(|name, text| {
-        let named =
-            ["target_os", "libc::", "std::os::", "rustix", "windows_sys"].iter().find(|word| text.contains(**word));
+        // Examples in the documentation are other programs.
+        let code = |word: &str| text.lines().any(|line| line.contains(word) && !line.trim_start().starts_with("///"));
+        let named = ["target_os", "libc::", "std::os::", "rustix", "windows_sys"].iter().find(|word| code(word));
         assert!(name.starts_with("src/sys/") || named.is_none(), "{name} names {named:?}");
     });
 }

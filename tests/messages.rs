@@ -188,7 +188,7 @@ fn handles_say_what_they_are_handles_of() {
     let raw = SharedMemory::create(&name, 64, &Options::new().persistence(Persistence::Keep)).expect("a fresh object");
     assert_eq!((raw.persistence(), raw.size(), raw.name()), (Persistence::Keep, 64, &name));
     let mut region = raw.map_mut().expect("mapped");
-    assert_eq!(Region::open(&name).expect("it is there").name(), &name);
+    assert_eq!(Region::open(&name).expect("it is there").name(), name.as_str());
     // SAFETY: nothing else uses these bytes.
     let placed = unsafe { region.place::<Mutex<u64>>(0, (), |_| ()) }.expect("it fits");
     assert!(format!("{placed:?}").starts_with("Placed { slot: 0x"));

@@ -28,6 +28,8 @@ mod common;
 mod events;
 #[path = "step/file_system.rs"]
 mod file_system;
+#[path = "step/files.rs"]
+mod files;
 #[path = "step/handover.rs"]
 mod handover;
 #[path = "step/locks.rs"]
@@ -219,7 +221,9 @@ fn deaths(wanted: &str) -> Vec<Work> {
     let channels = channels.map(|row| deaths_in(row.title, row, channels::Row::run, channels::Row::look));
     let services = services::rows().into_iter().filter(|row| row.title.contains(wanted));
     let services = services.map(|row| deaths_in(row.title, row, services::Row::run, services::Row::look));
-    operations.chain(channels).chain(services).collect()
+    let files = files::rows().into_iter().filter(|row| row.title.contains(wanted));
+    let files = files.map(|row| deaths_in(row.title, row, files::Row::run, files::Row::look));
+    operations.chain(channels).chain(services).chain(files).collect()
 }
 
 /// Lets victims die in the operation that a row of a table describes.

@@ -76,6 +76,14 @@ impl Directory {
         Ok(Self { fd, path: path.to_owned(), meta })
     }
 
+    /// Opens a directory that is not one of objects: nothing is asked of it.
+    pub(crate) fn of_files(path: &Path) -> io::Result<Self> {
+        // Also if it is a link.
+        let fd = sys::open_directory(&path.join("."))?;
+        let meta = sys::meta(&fd)?;
+        Ok(Self { fd, path: path.to_owned(), meta })
+    }
+
     pub(crate) fn fd(&self) -> &Fd {
         &self.fd
     }

@@ -2,7 +2,7 @@
 
 use super::name::Place;
 use super::{Found, Header, Name, Object};
-use crate::error::Error;
+use crate::error::{Error, Who};
 use crate::prim;
 use crate::sys::{self, Access, Descriptor, Fd, Kind, LockFd, Meta, Socket};
 use std::hash::{Hash, Hasher};
@@ -40,7 +40,7 @@ fn is_own(meta: &Meta) -> bool {
 }
 
 fn refused(name: &str, kind: ErrorKind, reason: impl Into<String>) -> Error {
-    Error::HandOver { name: name.to_owned(), kind, reason: reason.into() }
+    Error::HandOver { name: name.to_owned(), peer: None, kind, reason: reason.into() }
 }
 
 /// Checks what a descriptor leads to, opens it once more, and reads its header.
@@ -113,37 +113,11 @@ impl Name {
     /// [`Error::HandOver`] says by its kind what was wrong; no descriptor is left open. Otherwise as
     /// [`from_fd`](Self::from_fd).
     pub fn receive_from(socket: &Socket) -> Result<Self, Error> {
-        const UNKNOWN: &str = "(not known yet)";
-        let fail = |kind, reason: &str| Err(refused(UNKNOWN, kind, reason));
-        let turns = Turns::new(UNKNOWN, socket, true)?;
-        let (mut bytes, mut got, mut files, mut cut) = ([0; Message::SIZE], 0, Vec::new(), false);
-        while got < bytes.len() {
-            let (more, with, some_cut) = turns.take(|| sys::receive(socket, &mut bytes[got..]))?;
-            files.extend(with);
-            (got, cut) = (got + more, cut || some_cut);
-            if more == 0 {
-                let reason = "the other side closed the socket before it had sent an object: see why it ended";
-                return fail(ErrorKind::UnexpectedEof, reason);
-            }
-            prim::step();
-        }
-        let Some(message) = Message::parse(&bytes) else {
-            let reason = "what came is no object: let the other side call `send_over`, and nothing else, for each \
-                          `receive_from`, with the same memlane";
-            return fail(ErrorKind::InvalidData, reason);
-        };
-        let fail = |reason: &str| Err(refused(&message.label, ErrorKind::InvalidData, reason));
-        let [received] = &files[..] else {
-            return fail(match (files.len(), cut) {
-                (0, true) => "no descriptor is left for it in this process: raise the limit with `ulimit -n`",
-                (0, false) => "it came without a descriptor: let the other side call `send_over`",
-                _ => "it came with several descriptors: let the other side call `send_over`",
-            });
-        };
-        let name = Self::anonymous(&message.label)?.of_received(received)?;
+        let (Message { label, number, .. }, received) = receive(What::Object, socket)?;
+        let name = Self::anonymous(&label)?.of_received(&received)?;
         match &name.place {
-            Place::Opening(opening) if opening.id == message.id && !cut => Ok(name),
-            _ => fail("another object came than was said: let the other side call `send_over`"),
+            Place::Opening(opening) if opening.id == number => Ok(name),
+            _ => Err(Turns { name: &label, ..Turns::new("", socket, true)? }.refused(ErrorKind::InvalidData, ANOTHER)),
         }
     }
 }
@@ -177,20 +151,63 @@ impl Object {
         }
         // Whoever gets an opening can change its flags.
         let file = sys::reopen(&self.file, Access::Read).map_err(Error::os("open", name))?;
-        let bytes = Message { label: name.to_owned(), id: self.header.id }.to_bytes();
-        let turns = Turns::new(name, socket, false)?;
-        let mut sent = 0;
-        while sent < bytes.len() {
-            let first = (sent == 0).then_some(&file);
-            sent += turns.take(|| sys::send(socket, &bytes[sent..], first))?;
-            prim::step();
+        send(&Message { what: What::Object, label: name.to_owned(), number: self.header.id }, &file, socket)
+    }
+}
+
+/// What is said if what came is not what was to come.
+const ANOTHER: &str = "another object came than was said: let the other side call `send_over`";
+
+/// Sends a message and a descriptor.
+pub(crate) fn send(message: &Message, file: &Fd, socket: &Socket) -> Result<(), Error> {
+    let bytes = message.to_bytes();
+    let turns = Turns::new(&message.label, socket, false)?;
+    let mut sent = 0;
+    while sent < bytes.len() {
+        let first = (sent == 0).then_some(file);
+        sent += turns.take(|| sys::send(socket, &bytes[sent..], first))?;
+        prim::step();
+    }
+    Ok(())
+}
+
+/// Receives a message, and the one descriptor that is to come with it; of others none is left open.
+pub(crate) fn receive(what: What, socket: &Socket) -> Result<(Message, Fd), Error> {
+    let turns = Turns::new("(not known yet)", socket, true)?;
+    let (mut bytes, mut got, mut files, mut cut) = ([0; Message::SIZE], 0, Vec::new(), false);
+    while got < bytes.len() {
+        let (more, with, some_cut) = turns.take(|| sys::receive(socket, &mut bytes[got..]))?;
+        files.extend(with);
+        (got, cut) = (got + more, cut || some_cut);
+        if more == 0 {
+            let reason = "the other side closed the socket before it had sent all: see why it ended";
+            return Err(turns.refused(ErrorKind::UnexpectedEof, reason));
         }
-        Ok(())
+        prim::step();
+    }
+    let message = Message::parse(&bytes).filter(|message| message.what == what);
+    let Some(message) = message else {
+        let reason = format!(
+            "what came is no {}: let the other side call `send_over`, and nothing else, for each `receive_from`, with the \
+             same memlane",
+            what.name()
+        );
+        return Err(turns.refused(ErrorKind::InvalidData, reason));
+    };
+    let reason = match (files.len(), cut) {
+        (0, true) => "no descriptor is left for it in this process: raise the limit with `ulimit -n`",
+        (0, false) => "it came without a descriptor: let the other side call `send_over`",
+        (1, false) => "",
+        _ => "it came with several descriptors: let the other side call `send_over`",
+    };
+    match files.pop() {
+        Some(file) if reason.is_empty() => Ok((message, file)),
+        _ => Err(Turns { name: &message.label, ..turns }.refused(ErrorKind::InvalidData, reason)),
     }
 }
 
 /// Tries again and again what does not wait, as long as the socket allows.
-struct Turns<'a> {
+pub(crate) struct Turns<'a> {
     name: &'a str,
     socket: &'a Socket,
     reads: bool,
@@ -199,24 +216,32 @@ struct Turns<'a> {
 }
 
 impl<'a> Turns<'a> {
-    fn new(name: &'a str, socket: &'a Socket, reads: bool) -> Result<Self, Error> {
-        let patience = sys::patience(socket, reads).map_err(|error| Self::failed(name, &error))?;
-        Ok(Self { name, socket, reads, patience, start: Instant::now() })
+    pub(crate) fn new(name: &'a str, socket: &'a Socket, reads: bool) -> Result<Self, Error> {
+        let mut turns = Self { name, socket, reads, patience: None, start: Instant::now() };
+        turns.patience = sys::patience(socket, reads).map_err(|error| turns.failed(&error))?;
+        Ok(turns)
     }
 
-    fn failed(name: &str, error: &io::Error) -> Error {
+    /// Names who is at the other end.
+    pub(crate) fn refused(&self, kind: ErrorKind, reason: impl Into<String>) -> Error {
+        let peer = sys::peer(self.socket)
+            .map(|process| Who::new(process.pid, &process.name, sys::is_stopped(process.pid, process.started)));
+        Error::HandOver { name: self.name.to_owned(), peer, kind, reason: reason.into() }
+    }
+
+    fn failed(&self, error: &io::Error) -> Error {
         let fix = match error.kind() {
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => "the other side has closed it: see why it ended",
             _ => "use a connected stream socket, with few descriptors under way",
         };
-        refused(name, error.kind(), format!("the socket fails ({error}): {fix}"))
+        self.refused(error.kind(), format!("the socket fails ({error}): {fix}"))
     }
 
     fn take<T>(&self, mut call: impl FnMut() -> io::Result<T>) -> Result<T, Error> {
         loop {
             match call() {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                result => return result.map_err(|error| Self::failed(self.name, &error)),
+                result => return result.map_err(|error| self.failed(&error)),
             }
             let left = self.patience.map_or(SLICE, |patience| patience.saturating_sub(self.start.elapsed()));
             if left.is_zero() {
@@ -224,11 +249,11 @@ impl<'a> Turns<'a> {
                 let reason = format!(
                     "the socket's time is over after {waited:.1?}: see what the other side does, or set a longer one"
                 );
-                return Err(refused(self.name, ErrorKind::TimedOut, reason));
+                return Err(self.refused(ErrorKind::TimedOut, reason));
             }
             // Rounded up: a sleep shorter than the system's unit would be none.
             let slice = left.clamp(Duration::from_millis(1), SLICE);
-            sys::wait_for(self.socket, self.reads, slice).map_err(|error| Self::failed(self.name, &error))?;
+            sys::wait_for(self.socket, self.reads, slice).map_err(|error| self.failed(&error))?;
             if prim::is_interrupted() {
                 return Err(Error::Interrupted { name: self.name.to_owned() });
             }
@@ -236,14 +261,39 @@ impl<'a> Turns<'a> {
     }
 }
 
-/// What is said of an object that is sent.
-struct Message {
-    label: String,
-    id: u128,
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Object,
+    /// Memory without a header.
+    Memory,
+}
+
+impl What {
+    fn magic(self) -> [u8; 8] {
+        match self {
+            Self::Object => *b"memlane>",
+            Self::Memory => *b"memlane)",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// What is said of what is sent.
+pub(crate) struct Message {
+    pub(crate) what: What,
+    pub(crate) label: String,
+    /// Of an object its id, of memory its size.
+    pub(crate) number: u128,
 }
 
 impl Message {
-    const MAGIC: [u8; 8] = *b"memlane>";
     const FORMAT: u32 = 1;
     const LABEL: usize = 32;
     /// With the longest label.
@@ -252,20 +302,21 @@ impl Message {
     fn to_bytes(&self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
         let mut put = |offset: usize, field: &[u8]| bytes[offset..offset + field.len()].copy_from_slice(field);
-        put(0, &Self::MAGIC);
+        put(0, &self.what.magic());
         put(8, &Self::FORMAT.to_ne_bytes());
         put(12, &(self.label.len() as u32).to_ne_bytes());
-        put(16, &self.id.to_ne_bytes());
+        put(16, &self.number.to_ne_bytes());
         put(Self::LABEL, self.label.as_bytes());
         bytes
     }
 
     /// What the bytes say, if they are exactly as `to_bytes` makes them.
     fn parse(bytes: &[u8; Self::SIZE]) -> Option<Self> {
+        let what = [What::Object, What::Memory].into_iter().find(|what| bytes.starts_with(&what.magic()))?;
         let len = u32::from_ne_bytes(bytes[12..16].try_into().ok()?) as usize;
         let label = std::str::from_utf8(bytes[Self::LABEL..].get(..len)?).ok()?;
-        let id = u128::from_ne_bytes(bytes[16..32].try_into().ok()?);
-        let message = Self { label: Name::anonymous(label).ok()?.text, id };
+        let number = u128::from_ne_bytes(bytes[16..32].try_into().ok()?);
+        let message = Self { what, label: Name::anonymous(label).ok()?.text, number };
         (message.to_bytes() == *bytes).then_some(message)
     }
 }

@@ -5,7 +5,7 @@
 //! so that nobody can join an object in the moment it is found dead. docs/DESIGN.md says what a death leaves behind.
 
 mod directory;
-mod handover;
+pub(crate) mod handover;
 mod header;
 mod name;
 
@@ -21,7 +21,9 @@ use crate::error::{Error, Who};
 use crate::owner::{self, LIFE_BYTE, OwnerId, ROLE_BYTE, Sleep, TABLE_SIZE};
 use crate::prim;
 use crate::sys::{self, Access, Fd, Kind, LockFd, Map, Meta, Sharing};
+use std::fmt::Display;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -253,17 +255,29 @@ impl Object {
         }
     }
 
-    /// Maps the whole object.
-    pub(crate) fn map(&self, access: Access) -> Result<Map, Error> {
+    /// Maps these bytes of the file, which lie in it one behind the other; what lies between them takes addresses only.
+    pub(crate) fn map(&self, access: Access, pieces: &[Range<u64>]) -> Result<Map, Error> {
         if self.locks.is_forked() {
             return Err(Error::Forked { name: self.name.to_string() });
         }
-        let len = self.header.map_len().ok_or_else(|| Error::TooLarge { name: self.name.to_string() })?;
-        let map = Map::of(&self.file, len, access).map_err(Error::os("map", &self.name))?;
+        let (start, end) = (pieces.first().map_or(0, |first| first.start), pieces.last().map_or(0, |last| last.end));
+        let fail = || Error::os("map", &self.name);
+        let place = |offset: u64| usize::try_from(offset - start);
+        let too_large = |_| Error::TooLarge { name: self.name.to_string() };
+        let len = place(end).map_err(too_large)?;
+        let mut map = Map::of(&self.file, start, len, access).map_err(fail())?;
+        for two in pieces.windows(2) {
+            let between = place(two[0].end).map_err(too_large)?..place(two[1].start).map_err(too_large)?;
+            map.release(between).map_err(fail())?;
+        }
         if !self.header.sparse {
             // The memory was reserved when the object was created, but another program may have cut it off since.
-            map.populate(access)
-                .map_err(|error| out_of_space(error, &self.name, self.directory.as_deref(), map.len() as u64))?;
+            let access = if access == Access::ReadWrite { access } else { Access::Read };
+            for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+                let piece = place(piece.start).map_err(too_large)?..place(piece.end).map_err(too_large)?;
+                let no_space = |error| out_of_space(error, &self.name, self.directory.as_deref(), end);
+                map.populate(piece, access).map_err(no_space)?;
+            }
         }
         Ok(map)
     }
@@ -435,7 +449,7 @@ impl Found {
         prim::step();
         // Best effort: whoever is not woken looks at the state at the end of a slice.
         if let Some(len) = self.header.map_len()
-            && let Ok(map) = Map::of(&self.file, len, Access::Read)
+            && let Ok(map) = Map::of(&self.file, 0, len, Access::Read)
         {
             let (data, table) = (self.header.data_offset(), self.table()?);
             let words = owner::sleeps_in(&table).flat_map(Sleep::words);
@@ -633,45 +647,35 @@ fn reserve(name: &Name, directory: Option<&Directory>, total: u64, options: &Opt
     Ok(file)
 }
 
-/// Where objects are that no file system limits, and how to have more.
-const MACHINE: &str = "the memory of this machine";
-const MORE_MEMORY: &str = "end what takes much, or add swap space";
-
-/// Refuses before anything is made what cannot be paid for.
-fn check_space(name: &Name, directory: Option<&Directory>, need: u64, sparse: bool) -> Result<(), Error> {
+/// Refuses before anything is made what cannot be paid for: by the file system of `directory`, or by the machine if it is to
+/// have no name.
+pub(crate) fn check_space(
+    name: &impl Display,
+    directory: Option<&Directory>,
+    need: u64,
+    sparse: bool,
+) -> Result<(), Error> {
     let (file_size, memory) = sys::limits();
-    let refuse = |available: u64, place: PathBuf, fix: String| {
-        Err(Error::NoSpace { name: name.to_string(), need, available, place, fix })
+    let refuse = |available: u64, place: &str, fix: &str| {
+        Err(Error::NoSpace { name: name.to_string(), need, available, place: place.into(), fix: fix.into() })
     };
     if let Some(limit) = file_size.filter(|limit| *limit < need) {
-        return refuse(
-            limit,
-            "the file size limit of this process".into(),
-            "raise it with `ulimit -f unlimited`".into(),
-        );
+        return refuse(limit, "the file size limit of this process", "raise it with `ulimit -f unlimited`");
     }
     if sparse {
         return Ok(());
     }
-    match directory {
-        Some(directory) => {
-            let system = directory.file_system()?;
-            // A file system without a limit says that it has 0 bytes in all.
-            if system.total > 0 && system.free < need {
-                return refuse(system.free, directory.path().to_owned(), more_space(directory));
-            }
-        }
-        // Nothing else would stop it from taking all memory there is.
-        None => {
-            if let Some(free) = sys::available_memory().filter(|free| *free < need) {
-                return refuse(free, MACHINE.into(), MORE_MEMORY.into());
-            }
-        }
+    let system = directory.map(Directory::file_system).transpose()?;
+    // A file system without a limit says that it has 0 bytes in all.
+    let free = system.map_or_else(sys::free_memory, |system| (system.total > 0).then_some(system.free));
+    if free.is_some_and(|free| free < need) {
+        return Err(no_space(name, directory, need));
+    }
+    if system.is_some_and(|system| !system.in_memory) {
+        return Ok(());
     }
     match memory.filter(|limit| *limit < need) {
-        Some(limit) => {
-            refuse(limit, "the memory limit of this container".into(), "give the container more memory".into())
-        }
+        Some(limit) => refuse(limit, "the memory limit of this container", "give the container more memory"),
         None => Ok(()),
     }
 }
@@ -680,6 +684,9 @@ fn check_space(name: &Name, directory: Option<&Directory>, need: u64, sparse: bo
 fn more_space(directory: &Directory) -> String {
     let system = directory.file_system().ok();
     let mount = directory.mount().display();
+    if system.is_some_and(|system| !system.in_memory) {
+        return format!("free some on the file system at {mount}, or use another one");
+    }
     if system.is_some_and(|system| system.out_of_files) {
         return format!(
             "it has no inode left, and each object needs one: free some with `memlane gc`, or \
@@ -693,19 +700,27 @@ fn more_space(directory: &Directory) -> String {
     )
 }
 
+fn no_space(name: &impl Display, directory: Option<&Directory>, need: u64) -> Error {
+    let (available, place, fix) = match directory {
+        Some(directory) => (
+            directory.file_system().map_or(0, |system| system.free),
+            directory.path().to_owned(),
+            more_space(directory),
+        ),
+        None => (
+            sys::free_memory().unwrap_or(0),
+            "the memory of this machine".into(),
+            "end a program that takes much of it, or add swap space".into(),
+        ),
+    };
+    Error::NoSpace { name: name.to_string(), need, available, place, fix }
+}
+
 /// Makes a clean error of a full file system.
-fn out_of_space(error: io::Error, name: &Name, directory: Option<&Directory>, need: u64) -> Error {
+pub(crate) fn out_of_space(error: io::Error, name: &impl Display, directory: Option<&Directory>, need: u64) -> Error {
     match (error.kind(), directory) {
-        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, _) => {
-            let (available, place, fix) = match directory {
-                Some(directory) => (
-                    directory.file_system().map_or(0, |system| system.free),
-                    directory.path().to_owned(),
-                    more_space(directory),
-                ),
-                None => (sys::available_memory().unwrap_or(0), MACHINE.into(), MORE_MEMORY.into()),
-            };
-            Error::NoSpace { name: name.to_string(), need, available, place, fix }
+        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, _) | (io::ErrorKind::OutOfMemory, None) => {
+            no_space(name, directory, need)
         }
         (io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory, Some(directory)) => Error::Directory {
             path: directory.path().to_owned(),

@@ -1,9 +1,8 @@
 //! Objects in no directory, and descriptors that pass from one process to another in a message over a socket.
 
-use super::{Fd, c_string, check, flags, open, retry, set_mode};
-use crate::sys::Access;
+use super::{Fd, c_string, check, flags, known, open, retry, set_mode};
+use crate::sys::{Access, Process};
 use std::ffi::OsStr;
-use std::fs;
 use std::io;
 pub(crate) use std::os::fd::OwnedFd as Descriptor;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -39,19 +38,24 @@ pub(crate) fn seal(file: &Fd) -> io::Result<()> {
 pub(crate) fn is_sealed(file: &Fd) -> io::Result<bool> {
     // SAFETY: the call takes no pointers.
     let seals = retry(|| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) })?;
-    Ok(seals & libc::F_SEAL_SHRINK != 0)
+    let wanted = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+    Ok(seals & wanted == wanted)
+}
+
+/// What a descriptor was opened for, if that is reading.
+pub(crate) fn opened_for(file: &Fd) -> io::Result<Option<Access>> {
+    // SAFETY: the call takes no pointers.
+    let flags = retry(|| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) })?;
+    Ok(match flags & (libc::O_ACCMODE | libc::O_PATH) {
+        libc::O_RDONLY => Some(Access::Read),
+        libc::O_RDWR => Some(Access::ReadWrite),
+        _ => None,
+    })
 }
 
 pub(crate) fn reopen(file: &Fd, access: Access) -> io::Result<Fd> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     open(libc::AT_FDCWD, OsStr::new(&path), flags(access) | libc::O_NONBLOCK | libc::O_NOCTTY, 0)
-}
-
-/// What the whole machine can still give without taking it from somebody.
-pub(crate) fn available_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let of = |key| text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse::<u64>().ok());
-    Some((of("MemAvailable:")? + of("SwapFree:").unwrap_or(0)).saturating_mul(1024))
 }
 
 pub(crate) fn adopt(descriptor: Descriptor) -> io::Result<Fd> {
@@ -153,4 +157,16 @@ pub(crate) fn receive(socket: &Socket, bytes: &mut [u8]) -> io::Result<(usize, V
         }
     }
     Ok((got, files, message.msg_flags & libc::MSG_CTRUNC != 0))
+}
+
+/// Who made the other end of the socket, or connected to it.
+pub(crate) fn peer(socket: &Socket) -> Option<Process> {
+    // SAFETY: all-zero bytes are a valid `ucred`, a plain C struct.
+    let mut who: libc::ucred = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+    // SAFETY: `who` and `len` are valid for writes for the duration of the call, and `len` is the size of `who`.
+    check(unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut who).cast(), &raw mut len) }).ok()?;
+    let pid = u32::try_from(who.pid).ok().filter(|pid| *pid > 0)?;
+    known(&pid.to_string(), pid)
 }

@@ -3,18 +3,20 @@
 //!
 //! An object's bytes are one block of memory, at the same address in every mapping; names, locks and sleepers are kept
 //! in tables. A thread can be a process of its own, which dies as by `kill -9`.
-//! Not modelled: users and permissions (what is opened for reading only can be written), forks, and a file system that
-//! is full. A directory is there as soon as it is named.
+//! A private copy of memory is made when it is mapped, and what a system is told of memory does nothing.
+//! Not modelled: users and permissions (what is opened for reading only can be written), forks, files that grow, and a file
+//! system that is full. A directory is there as soon as it is named.
 #![allow(unsafe_code)]
 
-use super::{Access, FileSystem, Kind, Meta, Moment, Process, Sharing};
+use super::{Access, Advice, FileSystem, Kind, Meta, Moment, Process, Sharing};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::fd::AsFd;
 pub(crate) use std::os::fd::OwnedFd as Descriptor;
 pub(crate) use std::os::unix::net::UnixStream as Socket;
@@ -124,17 +126,18 @@ pub(crate) fn create_unnamed(_: &Fd, mode: u32) -> io::Result<Fd> {
     Ok(Fd::new(mode, None))
 }
 
-pub(crate) fn open_at(directory: &Fd, name: &str, _: Access) -> io::Result<Fd> {
-    directory.find(name)
+pub(crate) fn open_at(directory: &Fd, name: impl AsRef<OsStr>, _: Access) -> io::Result<Fd> {
+    directory.find(&name.as_ref().to_string_lossy())
 }
 
-pub(crate) fn publish(file: &Fd, directory: &Fd, name: &str) -> io::Result<()> {
+pub(crate) fn publish(file: &Fd, directory: &Fd, name: impl AsRef<OsStr>) -> io::Result<()> {
+    let name = name.as_ref().to_string_lossy();
     let mut names = directory.names()?;
-    if names.contains_key(name) {
+    if names.contains_key(&*name) {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     file.0.links.fetch_add(1, Ordering::Relaxed);
-    names.insert(name.to_owned(), file.clone());
+    names.insert(name.into_owned(), file.clone());
     Ok(())
 }
 
@@ -174,8 +177,19 @@ pub(crate) fn file_system(_: &Fd) -> io::Result<FileSystem> {
 }
 
 pub(crate) fn reserve(file: &Fd, len: u64) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
     let block = Block::new(len).ok_or(io::ErrorKind::StorageFull)?;
     file.0.bytes.set(Arc::new(block)).map_err(|_| io::ErrorKind::Unsupported.into())
+}
+
+pub(crate) fn reserve_range(_: &Fd, _: u64, _: u64) -> io::Result<()> {
+    Ok(())
+}
+
+pub(crate) fn extend(file: &Fd, len: u64) -> io::Result<()> {
+    reserve(file, len)
 }
 
 pub(crate) fn set_len(file: &Fd, len: u64) -> io::Result<()> {
@@ -252,8 +266,12 @@ pub(crate) fn reopen(file: &Fd, _: Access) -> io::Result<Fd> {
     Ok(file.clone())
 }
 
-pub(crate) fn available_memory() -> Option<u64> {
-    Some(MEMORY)
+pub(crate) fn opened_for(_: &Fd) -> io::Result<Option<Access>> {
+    Ok(Some(Access::ReadWrite))
+}
+
+pub(crate) fn peer(_: &Socket) -> Option<Process> {
+    None
 }
 
 pub(crate) fn adopt(_: Descriptor) -> io::Result<Fd> {
@@ -291,6 +309,14 @@ pub(crate) fn receive(socket: &Socket, bytes: &mut [u8]) -> io::Result<(usize, V
 
 pub(crate) fn limits() -> (Option<u64>, Option<u64>) {
     (None, None)
+}
+
+pub(crate) fn free_memory() -> Option<u64> {
+    Some(MEMORY)
+}
+
+pub(crate) fn lock_limit() -> Option<(u64, u64)> {
+    None
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -410,20 +436,56 @@ impl Drop for Block {
     }
 }
 
-/// A mapping of a whole object: the same memory as every other mapping of it.
+/// A mapping of a range of an object: the same memory as in every other mapping, or a copy of it.
 #[derive(Debug)]
 pub(crate) struct Map {
     block: Arc<Block>,
+    start: usize,
     len: usize,
 }
 
 impl Map {
-    pub(crate) fn of(file: &Fd, len: usize, _: Access) -> io::Result<Self> {
-        let block = file.0.bytes.get().filter(|block| len <= block.len).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { block: Arc::clone(block), len })
+    pub(crate) fn of(file: &Fd, start: u64, len: usize, access: Access) -> io::Result<Self> {
+        if len == 0 {
+            let block = Block::new(1).ok_or(io::ErrorKind::OutOfMemory)?;
+            return Ok(Self { block: Arc::new(block), start: 0, len });
+        }
+        let from = file.range(start, len)?;
+        if access != Access::Copy {
+            let block = file.0.bytes.get().ok_or(io::ErrorKind::OutOfMemory)?;
+            return Ok(Self { block: Arc::clone(block), start: start as usize, len });
+        }
+        let block = Block::new(len as u64).ok_or(io::ErrorKind::OutOfMemory)?;
+        // SAFETY: the bytes lie in the block that `file` keeps, and in the new one.
+        unsafe { block.base.as_ptr().copy_from_nonoverlapping(from, len) };
+        Ok(Self { block: Arc::new(block), start: 0, len })
     }
 
-    pub(crate) fn populate(&self, _: Access) -> io::Result<()> {
+    pub(crate) fn populate(&self, _: Range<usize>, _: Access) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn advise(&self, _: Range<usize>, _: Advice) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn request_huge_pages(&self, _: Range<usize>) -> io::Result<u64> {
+        Ok(0)
+    }
+
+    pub(crate) fn lock(&self, _: Range<usize>) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn unlock(&self, _: Range<usize>) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn flush(&self, _: Range<usize>, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn release(&mut self, _: Range<usize>) -> io::Result<()> {
         Ok(())
     }
 
@@ -438,7 +500,8 @@ impl Map {
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {
-        self.block.base
+        // SAFETY: `of` saw that the range lies in the block.
+        unsafe { self.block.base.add(self.start) }
     }
 
     pub(crate) fn len(&self) -> usize {

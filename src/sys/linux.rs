@@ -4,11 +4,12 @@
 mod clock;
 mod handover;
 mod openings;
+mod treatment;
 
 use super::{Access, FileSystem, Kind, Meta, Process, Sharing};
 pub(crate) use clock::{age, clock_id, moment, stamp};
 pub(crate) use handover::{
-    Descriptor, Socket, adopt, available_memory, create_anonymous, is_sealed, patience, receive, reopen, seal, send,
+    Descriptor, Socket, adopt, create_anonymous, is_sealed, opened_for, patience, peer, receive, reopen, seal, send,
     wait_for,
 };
 use openings::Openings;
@@ -23,6 +24,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+pub(crate) use treatment::{free_memory, lock_limit};
+use treatment::{page_size, roomy_address};
 
 /// An open file or directory.
 pub(crate) type Fd = fs::File;
@@ -55,7 +58,7 @@ fn open(directory: RawFd, name: &OsStr, flags: libc::c_int, mode: u32) -> io::Re
 
 fn flags(access: Access) -> libc::c_int {
     match access {
-        Access::Read => libc::O_RDONLY,
+        Access::Read | Access::Copy => libc::O_RDONLY,
         Access::ReadWrite => libc::O_RDWR,
     }
 }
@@ -79,15 +82,15 @@ pub(crate) fn create_unnamed(directory: &Fd, mode: u32) -> io::Result<Fd> {
     Ok(file)
 }
 
-pub(crate) fn open_at(directory: &Fd, name: &str, access: Access) -> io::Result<Fd> {
+pub(crate) fn open_at(directory: &Fd, name: impl AsRef<OsStr>, access: Access) -> io::Result<Fd> {
     // O_NONBLOCK: opening a FIFO that somebody planted under the name must not hang.
     let flags = flags(access) | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    open(directory.as_raw_fd(), OsStr::new(name), flags, 0)
+    open(directory.as_raw_fd(), name.as_ref(), flags, 0)
 }
 
-pub(crate) fn publish(file: &Fd, directory: &Fd, name: &str) -> io::Result<()> {
+pub(crate) fn publish(file: &Fd, directory: &Fd, name: impl AsRef<OsStr>) -> io::Result<()> {
     let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    let to = c_string(OsStr::new(name))?;
+    let to = c_string(name.as_ref())?;
     // SAFETY: both strings are NUL-terminated and outlive the call.
     let link = || unsafe {
         libc::linkat(libc::AT_FDCWD, from.as_ptr(), directory.as_raw_fd(), to.as_ptr(), libc::AT_SYMLINK_FOLLOW)
@@ -154,14 +157,32 @@ pub(crate) fn file_system(file: &Fd) -> io::Result<FileSystem> {
 }
 
 pub(crate) fn reserve(file: &Fd, len: u64) -> io::Result<()> {
-    let len = libc::off_t::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    allocate(file, 0, 0, len)
+}
+
+pub(crate) fn reserve_range(file: &Fd, start: u64, len: u64) -> io::Result<()> {
+    match allocate(file, libc::FALLOC_FL_KEEP_SIZE, start, len) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        result => result,
+    }
+}
+
+pub(crate) fn extend(file: &Fd, len: u64) -> io::Result<()> {
+    let last = len.min(1);
+    allocate(file, 0, len - last, last)
+}
+
+fn allocate(file: &Fd, mode: libc::c_int, first: u64, len: u64) -> io::Result<()> {
+    let offset = |bytes| libc::off_t::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge));
+    offset(first.saturating_add(len))?;
+    let (first, len) = (offset(first)?, offset(len)?);
     // In pieces: a signal makes tmpfs give back all of the call it interrupts, and with one call for everything a
     // profiler's timer could keep it from ever ending.
     const PIECE: libc::off_t = 32 << 20;
     for start in (0..len).step_by(PIECE as usize) {
         let piece = PIECE.min(len - start);
         // SAFETY: the call takes no pointers.
-        retry(|| unsafe { libc::fallocate(file.as_raw_fd(), 0, start, piece) })?;
+        retry(|| unsafe { libc::fallocate(file.as_raw_fd(), mode, first + start, piece) })?;
     }
     Ok(())
 }
@@ -396,10 +417,12 @@ impl Drop for LockFd {
 // ---------------------------------------------------------------------------------------------------------------
 // Memory
 
-/// A mapping of a whole object, shared with whoever else maps it.
+/// A mapping of a range of a file.
 #[derive(Debug)]
 pub(crate) struct Map {
+    /// Where the range begins, so many bytes behind the beginning of a page.
     base: NonNull<u8>,
+    lead: usize,
     len: usize,
 }
 
@@ -409,51 +432,35 @@ unsafe impl Send for Map {}
 unsafe impl Sync for Map {}
 
 impl Map {
-    /// Maps the first `len` bytes of `file`.
-    pub(crate) fn of(file: &Fd, len: usize, access: Access) -> io::Result<Self> {
-        let protection = match access {
-            Access::Read => libc::PROT_READ,
-            Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+    /// Maps `len` bytes at `start` of `file`; of none, the page in which they would be.
+    pub(crate) fn of(file: &Fd, start: u64, len: usize, access: Access) -> io::Result<Self> {
+        let (protection, sharing) = match access {
+            Access::Read => (libc::PROT_READ, libc::MAP_SHARED),
+            Access::ReadWrite => (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED),
+            Access::Copy => (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE),
         };
+        let (lead, too_far) = ((start % page_size() as u64) as usize, || io::Error::from(io::ErrorKind::FileTooLarge));
+        let first = libc::off_t::try_from(start - lead as u64).map_err(|_| too_far())?;
+        let whole = len.max(1).checked_add(lead).ok_or_else(too_far)?;
+        let hint = roomy_address(whole, first);
         // SAFETY: a fresh mapping at an address the kernel chooses; it overlaps nothing that exists.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        let base = unsafe { libc::mmap(hint, whole, protection, sharing, file.as_raw_fd(), first) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        Ok(Self { base, len })
-    }
-
-    /// Enters every page into the page table now, so that no first touch faults later; fails with `StorageFull` if a
-    /// touch would be a SIGBUS. Otherwise best effort: an old kernel cannot, and loses nothing but time.
-    pub(crate) fn populate(&self, access: Access) -> io::Result<()> {
-        self.populate_pages(0, self.len, access)
-    }
-
-    /// The same for the pages from `start`, a multiple of their size, to before `end`.
-    fn populate_pages(&self, start: usize, end: usize, access: Access) -> io::Result<()> {
-        const POPULATE_READ: libc::c_int = 22;
-        const POPULATE_WRITE: libc::c_int = 23;
-        let advice = if access == Access::Read { POPULATE_READ } else { POPULATE_WRITE };
-        let first = self.base.as_ptr().wrapping_add(start).cast();
-        // SAFETY: the range lies in this mapping, and the advice changes no byte of it.
-        match check(unsafe { libc::madvise(first, end - start, advice) }) {
-            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Err(io::ErrorKind::StorageFull.into()),
-            _ => Ok(()),
-        }
+        // SAFETY: the mapping is longer than `lead`.
+        Ok(Self { base: unsafe { base.add(lead) }, lead, len })
     }
 
     /// Lets `len` bytes at `offset` of a mapping for reading be written too, and what shares a page with them; enters
     /// these pages into the page table.
     pub(crate) fn allow_write(&self, offset: usize, len: usize) -> io::Result<()> {
-        // SAFETY: the call takes no pointers.
-        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
-        let start = offset - offset % page;
-        let end = offset.checked_add(len).filter(|end| *end <= self.len).ok_or(io::ErrorKind::InvalidInput)?;
-        let first = self.base.as_ptr().wrapping_add(start).cast();
+        let range = offset..offset.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
+        let (first, whole) = self.pages(range.clone())?;
         // SAFETY: the range lies in this mapping, whose file was opened for writing, and takes no right away.
-        check(unsafe { libc::mprotect(first, end - start, libc::PROT_READ | libc::PROT_WRITE) })?;
-        self.populate_pages(start, end, Access::ReadWrite)
+        check(unsafe { libc::mprotect(first, whole, libc::PROT_READ | libc::PROT_WRITE) })?;
+        self.populate(range, Access::ReadWrite)
     }
 
     /// The address of a 32-bit word at `offset`, if there is one.
@@ -475,8 +482,9 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
+        let first = self.base.as_ptr().wrapping_sub(self.lead).cast();
         // SAFETY: the range is exactly what `of` mapped, and whoever borrowed from it borrowed this `Map`.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+        unsafe { libc::munmap(first, self.lead + self.len.max(1)) };
     }
 }
 
@@ -553,13 +561,17 @@ pub(crate) fn random() -> io::Result<u128> {
 
 /// Who this process is.
 pub(crate) fn process() -> Process {
-    let mut process = Process { pid: std::process::id(), started: 0, name: [0; 16] };
-    if let Some((name, _, started)) = stat("self") {
-        let len = name.len().min(process.name.len());
-        process.name[..len].copy_from_slice(&name[..len]);
-        process.started = started;
-    }
-    process
+    let pid = std::process::id();
+    known("self", pid).unwrap_or(Process { pid, started: 0, name: [0; 16] })
+}
+
+/// What the system says of a process, which has that pid.
+fn known(process: &str, pid: u32) -> Option<Process> {
+    let (name, _, started) = stat(process)?;
+    let mut process = Process { pid, started, name: [0; 16] };
+    let len = name.len().min(process.name.len());
+    process.name[..len].copy_from_slice(&name[..len]);
+    Some(process)
 }
 
 /// Whether that process is stopped, by SIGSTOP, Ctrl-Z or a debugger.

@@ -9,13 +9,15 @@
 //! `read_at` and `write_at` do what they say, never follow a link in the last component, and never hand a descriptor to a
 //! program that is executed. `default_directory` is the user's own, `limits` is what this process may use.
 //! `create_unnamed` makes an object nobody else can see and that vanishes with its creator; `publish` gives it a name in one step and fails with `AlreadyExists` if the name is taken.
-//! `reserve` pays for every byte or fails with `StorageFull` and leaves nothing behind.
+//! `reserve` pays for every byte or fails with `StorageFull` and leaves nothing behind. `reserve_range` does so for some, and
+//! changes no size, if the file system knows how to; `extend` makes a file as long as that, and never shorter.
+//! `free_memory` is what the machine has left.
 //!
 //! **Handing over.** `create_anonymous` makes an object that no directory has; `seal` fixes its length for good, and `is_sealed`
 //! says whether that was done, or fails if a file is not in memory, without asking whoever serves it. `reopen` opens what a
 //! descriptor leads to once more, independent of it. `send` and `receive` carry bytes and descriptors over a [`Socket`] and
-//! never wait; `wait_for` sleeps until they can go on, at most for `limit`, and `patience` is what the socket was told. Where
-//! objects are not descriptors (Windows), a handle that was duplicated for the peer is sent.
+//! never wait; `wait_for` sleeps until they can go on, at most for `limit`, and `patience` is what the socket was told; `peer` is
+//! who made its other end. `opened_for` says what a descriptor from elsewhere was opened for. Where objects are not descriptors (Windows), a handle that was duplicated for the peer is sent.
 //!
 //! **Liveness.** A [`LockFd`] is a second, independent opening of an object that is never mapped. `try_lock`,
 //! `unlock` and `is_locked` work on single bytes far beyond the object's end. The operating system frees all of
@@ -23,8 +25,12 @@
 //! A child made by `fork` holds none of them, and `forks` tells it apart from its parent. `try_lock_whole` is the
 //! same for a directory, `whole_lock_holder` names the holder where the system can.
 //!
-//! **Memory.** A [`Map`] is a range of bytes shared with whoever else maps the object, unmapped when dropped. What was
-//! mapped for reading can be made writable piece by piece with `allow_write`.
+//! **Memory.** A [`Map`] is a range of bytes, at any offset of a file, shared with whoever else maps them, or a copy of which
+//! nobody sees the changes; unmapped when dropped. Pages are its own affair: what it does to a range it does to the pages that
+//! hold it. What was mapped for reading can be made writable piece by piece with `allow_write`. `populate` enters pages into the page
+//! table, so that no first touch faults later, and fails with `StorageFull` if a touch would be a SIGBUS; otherwise it is best
+//! effort, as `advise` and `request_huge_pages` are, which says how many bytes lie in huge pages then. `lock` keeps pages in memory,
+//! as much as `lock_limit` allows. `flush` writes to a disk. `release` gives the whole pages of a range back, and keeps their addresses.
 //!
 //! **Waiting.** `wait` sleeps at most `limit` while a 32-bit word still holds `expected`, which `holds` says too, for
 //! systems that do not look themselves; it may return early for any reason. `wake` wakes up to `count` sleepers, in any
@@ -58,6 +64,23 @@ pub use os::{kill_self, peek, poke, start_process};
 pub(crate) enum Access {
     Read,
     ReadWrite,
+    /// Opened for reading only, and mapped for both: nobody else sees what is written.
+    Copy,
+}
+
+/// How a program will use mapped bytes: for the system to know, which may act on it or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// In no particular way.
+    Normal,
+    /// From the beginning to the end: read ahead.
+    Sequential,
+    /// Here and there: do not read ahead.
+    Random,
+    /// Soon: read it.
+    WillNeed,
+    /// Not soon: this process lets go of its pages, which stay as they are where they come from.
+    DontNeed,
 }
 
 /// How a byte is locked: by any number of openings, or by one alone.

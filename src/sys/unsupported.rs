@@ -1,9 +1,10 @@
 //! A system memlane has not been brought to: everything is here, and everything fails.
 
-use super::{Access, FileSystem, Meta, Moment, Process, Sharing};
+use super::{Access, Advice, FileSystem, Meta, Moment, Process, Sharing};
 use std::convert::Infallible;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -40,11 +41,11 @@ pub(crate) fn create_unnamed(directory: &Fd, _: u32) -> io::Result<Fd> {
     match directory.0 {}
 }
 
-pub(crate) fn open_at(directory: &Fd, _: &str, _: Access) -> io::Result<Fd> {
+pub(crate) fn open_at(directory: &Fd, _: impl AsRef<OsStr>, _: Access) -> io::Result<Fd> {
     match directory.0 {}
 }
 
-pub(crate) fn publish(file: &Fd, _: &Fd, _: &str) -> io::Result<()> {
+pub(crate) fn publish(file: &Fd, _: &Fd, _: impl AsRef<OsStr>) -> io::Result<()> {
     match file.0 {}
 }
 
@@ -73,6 +74,14 @@ pub(crate) fn file_system(file: &Fd) -> io::Result<FileSystem> {
 }
 
 pub(crate) fn reserve(file: &Fd, _: u64) -> io::Result<()> {
+    match file.0 {}
+}
+
+pub(crate) fn reserve_range(file: &Fd, _: u64, _: u64) -> io::Result<()> {
+    match file.0 {}
+}
+
+pub(crate) fn extend(file: &Fd, _: u64) -> io::Result<()> {
     match file.0 {}
 }
 
@@ -110,8 +119,12 @@ pub(crate) fn reopen(file: &Fd, _: Access) -> io::Result<Fd> {
     match file.0 {}
 }
 
-pub(crate) fn available_memory() -> Option<u64> {
-    None
+pub(crate) fn opened_for(file: &Fd) -> io::Result<Option<Access>> {
+    match file.0 {}
+}
+
+pub(crate) fn peer(socket: &Socket) -> Option<Process> {
+    match *socket {}
 }
 
 pub(crate) fn adopt(descriptor: Descriptor) -> io::Result<Fd> {
@@ -136,6 +149,14 @@ pub(crate) fn receive(socket: &Socket, _: &mut [u8]) -> io::Result<(usize, Vec<F
 
 pub(crate) fn limits() -> (Option<u64>, Option<u64>) {
     (None, None)
+}
+
+pub(crate) fn free_memory() -> Option<u64> {
+    None
+}
+
+pub(crate) fn lock_limit() -> Option<(u64, u64)> {
+    None
 }
 
 impl LockFd {
@@ -177,11 +198,35 @@ impl LockFd {
 }
 
 impl Map {
-    pub(crate) fn of(file: &Fd, _: usize, _: Access) -> io::Result<Self> {
+    pub(crate) fn of(file: &Fd, _: u64, _: usize, _: Access) -> io::Result<Self> {
         match file.0 {}
     }
 
-    pub(crate) fn populate(&self, _: Access) -> io::Result<()> {
+    pub(crate) fn populate(&self, _: Range<usize>, _: Access) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn advise(&self, _: Range<usize>, _: Advice) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn request_huge_pages(&self, _: Range<usize>) -> io::Result<u64> {
+        match self.0 {}
+    }
+
+    pub(crate) fn lock(&self, _: Range<usize>) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn unlock(&self, _: Range<usize>) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn flush(&self, _: Range<usize>, _: bool) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn release(&mut self, _: Range<usize>) -> io::Result<()> {
         match self.0 {}
     }
 

@@ -4,7 +4,9 @@
 use crate::common::Dir;
 use crate::meet::Outcome;
 use crate::words::{self, Words};
-use crate::{channel_pairs, channel_victim, events, handover, locks, names, rwlocks, service_pairs, service_victim};
+use crate::{
+    channel_pairs, channel_victim, events, files, handover, locks, names, rwlocks, service_pairs, service_victim,
+};
 use memlane::{
     Condvar, Event, LockError, Locked, Mutex, MutexGuard, Options, Origin, OwnerId, Persistence, Placed,
     ReentrantMutex, Region, RegionMut, RwLock, Segment, Shareable, SharedMemory, ToName, Until, lock_both,
@@ -96,6 +98,10 @@ pub fn act(operation: &str, arguments: &[String]) -> ExitCode {
     }
     if let Some(operation) = operation.strip_prefix("channel ") {
         channel_victim::act(operation);
+        return ExitCode::SUCCESS;
+    }
+    if let Some(operation) = operation.strip_prefix("file ") {
+        files::act(operation);
         return ExitCode::SUCCESS;
     }
     if let Some(operation) = operation.strip_prefix("service attempt ") {
