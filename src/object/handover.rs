@@ -4,7 +4,7 @@ use super::name::Place;
 use super::{Found, Header, Name, Object};
 use crate::error::{Error, Who};
 use crate::prim;
-use crate::sys::{self, Access, Descriptor, Fd, Kind, LockFd, Meta, Socket};
+use crate::sys::{self, Access, Descriptor, Fd, LockFd, Meta, Socket};
 use std::hash::{Hash, Hasher};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -46,15 +46,12 @@ fn refused(name: &str, kind: ErrorKind, reason: impl Into<String>) -> Error {
 /// Checks what a descriptor leads to, opens it once more, and reads its header.
 fn examine(name: &str, received: &Fd, access: Access) -> Result<(Fd, Header), Error> {
     let distrusted = |what: String| Err(refused(name, ErrorKind::PermissionDenied, what));
-    // First: who serves a file that is not in memory could keep every other question waiting.
+    // First: who serves a file that is not in memory could keep every other question waiting. What has seals is a file.
     let sealed = sys::is_sealed(received).map_err(|_| {
         let reason = "the descriptor leads to no memory: send that of an object";
         refused(name, ErrorKind::Unsupported, reason)
     })?;
     let meta = sys::meta(received).map_err(Error::os("look at", name))?;
-    if meta.kind != Kind::File {
-        return distrusted("the descriptor leads to no file: send that of an object".into());
-    }
     if !is_own(&meta) {
         return distrusted(format!(
             "it belongs to user {} and has mode {:04o}, and this process trusts what only user {} can write: run both as one \
@@ -179,6 +176,10 @@ pub(crate) fn receive(what: What, socket: &Socket) -> Result<(Message, Fd), Erro
         let (more, with, some_cut) = turns.take(|| sys::receive(socket, &mut bytes[got..]))?;
         files.extend(with);
         (got, cut) = (got + more, cut || some_cut);
+        if files.len() + usize::from(cut) > 1 {
+            let reason = "it came with several descriptors: let the other side call `send_over`";
+            return Err(turns.refused(ErrorKind::InvalidData, reason));
+        }
         if more == 0 {
             let reason = "the other side closed the socket before it had sent all: see why it ended";
             return Err(turns.refused(ErrorKind::UnexpectedEof, reason));
@@ -194,15 +195,15 @@ pub(crate) fn receive(what: What, socket: &Socket) -> Result<(Message, Fd), Erro
         );
         return Err(turns.refused(ErrorKind::InvalidData, reason));
     };
-    let reason = match (files.len(), cut) {
-        (0, true) => "no descriptor is left for it in this process: raise the limit with `ulimit -n`",
-        (0, false) => "it came without a descriptor: let the other side call `send_over`",
-        (1, false) => "",
-        _ => "it came with several descriptors: let the other side call `send_over`",
-    };
     match files.pop() {
-        Some(file) if reason.is_empty() => Ok((message, file)),
-        _ => Err(Turns { name: &message.label, ..turns }.refused(ErrorKind::InvalidData, reason)),
+        Some(file) => Ok((message, file)),
+        None => {
+            let reason = match cut {
+                true => "no descriptor is left for it in this process: raise the limit with `ulimit -n`",
+                false => "it came without a descriptor: let the other side call `send_over`",
+            };
+            Err(Turns { name: &message.label, ..turns }.refused(ErrorKind::InvalidData, reason))
+        }
     }
 }
 

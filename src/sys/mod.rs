@@ -14,7 +14,7 @@
 //! `free_memory` is what the machine has left.
 //!
 //! **Handing over.** `create_anonymous` makes an object that no directory has; `seal` fixes its length for good, and `is_sealed`
-//! says whether that was done, or fails if a file is not in memory, without asking whoever serves it. `reopen` opens what a
+//! says whether that was done, or fails for all that is no regular file in memory, without asking whoever serves it. `reopen` opens what a
 //! descriptor leads to once more, independent of it. `send` and `receive` carry bytes and descriptors over a [`Socket`] and
 //! never wait; `wait_for` sleeps until they can go on, at most for `limit`, and `patience` is what the socket was told; `peer` is
 //! who made its other end. `opened_for` says what a descriptor from elsewhere was opened for. Where objects are not descriptors (Windows), a handle that was duplicated for the peer is sent.
