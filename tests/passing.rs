@@ -191,7 +191,9 @@ fn whatever_comes_instead_is_an_error_and_its_descriptors_are_closed() {
     let descriptors = || descriptors_of(&[&sealed, &file, &unsealed, &ours]);
     let before = descriptors();
     assert_eq!(before, 6, "the sealed memory three times, and three others");
-    let cases: [(&str, Vec<u8>, &[&dyn AsRawFd], &str); 14] = [
+    /// What it is, its bytes and descriptors, and what is said of it.
+    type Case<'a> = (&'a str, Vec<u8>, &'a [&'a dyn AsRawFd], &'a str);
+    let cases: [Case; 14] = [
         ("nothing but bytes", message(10), &[], "one descriptor"),
         ("two", message(10), &[&sealed, &sealed], "one descriptor"),
         ("sixty", message(10), &sixty, "one descriptor"),

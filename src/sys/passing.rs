@@ -53,8 +53,11 @@ pub(crate) fn opened_for(file: &Fd) -> io::Result<Option<Access>> {
 #[repr(C, align(8))]
 struct Control([u8; 96]);
 
-// SAFETY: the call computes a size.
-const _: () = assert!(unsafe { libc::CMSG_SPACE((MOST * size_of::<libc::c_int>()) as u32) } <= 96);
+const _: () = {
+    // SAFETY: the call computes a size.
+    let needed = unsafe { libc::CMSG_SPACE((MOST * size_of::<libc::c_int>()) as u32) };
+    assert!(needed as usize <= size_of::<Control>());
+};
 
 /// A message of `bytes` and what goes with it, as the calls below take it.
 fn message(bytes: &mut libc::iovec, control: &mut Control, room: u32) -> libc::msghdr {
