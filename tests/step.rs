@@ -252,8 +252,11 @@ fn die(
 /// Stops victims at their points, while another operation runs.
 fn meetings(wanted: &str) -> Vec<Work> {
     let mut groups: Vec<Vec<Meeting>> = Vec::new();
-    let all =
-        names::meetings().chain(locks::meetings()).chain(channel_pairs::meetings()).chain(service_pairs::meetings());
+    let all = names::meetings()
+        .chain(locks::meetings())
+        .chain(channel_pairs::meetings())
+        .chain(service_pairs::meetings())
+        .chain(files::meetings());
     for meeting in all.filter(|meeting| meeting.title.contains(wanted)) {
         match groups.last_mut().filter(|group| group[0].first == meeting.first) {
             Some(group) => group.push(meeting),
