@@ -288,7 +288,8 @@ impl Object {
     /// Maps some of the user's bytes, without the header.
     fn map_data(&self, access: Access, range: Range<u64>) -> Result<Mapping, Error> {
         let data = self.header.data_offset();
-        let map = self.map(access, &[data + range.start..data + range.end])?;
+        let (start, end) = (data + range.start, data + range.end);
+        let map = self.map(access, start..end, start..start)?;
         Ok(Mapping::new(map, self.name.as_str(), access, 0))
     }
 }
@@ -308,8 +309,7 @@ impl RegionMut {
 
     fn of_range(object: Object, range: Range<u64>) -> Result<Self, Error> {
         let data = object.header.data_offset();
-        let (whole, parts) = ([0..data + range.end], [0..data, data + range.start..data + range.end]);
-        let map = object.map(Access::ReadWrite, if range.start == 0 { &whole } else { &parts })?;
+        let map = object.map(Access::ReadWrite, 0..data + range.end, data..data + range.start)?;
         let start = (data + range.start) as usize;
         let mapping = Mapping::new(map, object.name.as_str(), Access::ReadWrite, start);
         Ok(Self { attachment: Attachment::new(object, mapping)? })
@@ -488,7 +488,7 @@ impl Attachment {
     /// written, and makes this process a participant of it.
     pub(crate) fn with_writable(object: Object, writable: u64) -> Result<Self, Error> {
         let data = object.header.data_offset();
-        let map = object.map(Access::Read, &[0..data + object.header.data_len])?;
+        let map = object.map(Access::Read, 0..data + object.header.data_len, 0..0)?;
         let end = data + writable;
         map.allow_write(0, end as usize).map_err(Error::os("map", &object.name))?;
         let mapping = Mapping::new(map, object.name.as_str(), Access::Read, data as usize);

@@ -265,7 +265,8 @@ fn meetings(wanted: &str) -> Vec<Work> {
         .chain(locks::meetings())
         .chain(words::meetings())
         .chain(channel_pairs::meetings())
-        .chain(service_pairs::meetings());
+        .chain(service_pairs::meetings())
+        .chain(files::meetings());
     for meeting in all.filter(|meeting| meeting.title.contains(wanted)) {
         match groups.last_mut().filter(|group| group[0].first == meeting.first) {
             Some(group) => group.push(meeting),

@@ -255,28 +255,24 @@ impl Object {
         }
     }
 
-    /// Maps these bytes of the file, which lie in it one behind the other; what lies between them takes addresses only.
-    pub(crate) fn map(&self, access: Access, pieces: &[Range<u64>]) -> Result<Map, Error> {
+    /// Maps these bytes of the file; those of `gap`, which lie among them, take addresses only.
+    pub(crate) fn map(&self, access: Access, bytes: Range<u64>, gap: Range<u64>) -> Result<Map, Error> {
         if self.locks.is_forked() {
             return Err(Error::Forked { name: self.name.to_string() });
         }
-        let (start, end) = (pieces.first().map_or(0, |first| first.start), pieces.last().map_or(0, |last| last.end));
-        let fail = || Error::os("map", &self.name);
-        let place = |offset: u64| usize::try_from(offset - start);
-        let too_large = |_| Error::TooLarge { name: self.name.to_string() };
-        let len = place(end).map_err(too_large)?;
-        let mut map = Map::of(&self.file, start, len, access).map_err(fail())?;
-        for two in pieces.windows(2) {
-            let between = place(two[0].end).map_err(too_large)?..place(two[1].start).map_err(too_large)?;
-            map.release(between).map_err(fail())?;
-        }
+        let place = |offset: u64| {
+            usize::try_from(offset - bytes.start).map_err(|_| Error::TooLarge { name: self.name.to_string() })
+        };
+        let (len, gap) = (place(bytes.end)?, place(gap.start)?..place(gap.end)?);
+        let mut map = Map::of(&self.file, bytes.start, len, access).map_err(Error::os("map", &self.name))?;
+        let parts = if gap.is_empty() { [0..len, len..len] } else { [0..gap.start, gap.end..len] };
+        map.release(gap).map_err(Error::os("map", &self.name))?;
         if !self.header.sparse {
             // The memory was reserved when the object was created, but another program may have cut it off since.
             let access = if access == Access::ReadWrite { access } else { Access::Read };
-            for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-                let piece = place(piece.start).map_err(too_large)?..place(piece.end).map_err(too_large)?;
-                let no_space = |error| out_of_space(error, &self.name, self.directory.as_deref(), end);
-                map.populate(piece, access).map_err(no_space)?;
+            for part in parts.into_iter().filter(|part| !part.is_empty()) {
+                let no_space = |error| out_of_space(error, &self.name, self.directory.as_deref(), bytes.end);
+                map.populate(part, access).map_err(no_space)?;
             }
         }
         Ok(map)

@@ -4,6 +4,7 @@
 use super::{MemoryMut, Region, RegionCopy, RegionMut};
 use crate::error::Error;
 use crate::sys::{self, Access, Advice, Map};
+use std::io::ErrorKind;
 use std::ops::{Bound, Deref, Range, RangeBounds};
 use std::ptr::NonNull;
 
@@ -156,23 +157,24 @@ impl Mapping {
     }
 
     /// Brings every byte into memory and keeps it there, for good or until
-    /// [`unlock_from_memory`](Self::unlock_from_memory): it is never swapped out. A child made by `fork` does not inherit that.
+    /// [`unlock_from_memory`](Self::unlock_from_memory): it is never swapped out. The pages of a [`RegionCopy`](crate::RegionCopy) are copied. A child made by `fork` does not
+    /// inherit it.
     ///
     /// # Errors
     ///
     /// [`Error::NoSpace`] if this process may not lock so much, with what it may and how to get more, and [`Error::Os`].
     pub fn lock_in_memory(&self) -> Result<(), Error> {
         self.map.lock(self.all()).map_err(|source| {
-            let need = self.len as u64;
-            match sys::lock_limit().map(|(limit, locked)| (limit, limit.saturating_sub(locked))) {
-                Some((limit, available)) if available < need => Error::NoSpace {
+            let limited = matches!(source.kind(), ErrorKind::OutOfMemory | ErrorKind::PermissionDenied);
+            match sys::lock_limit().filter(|_| limited) {
+                Some((limit, locked)) => Error::NoSpace {
                     name: self.name.to_string(),
-                    need,
-                    available,
+                    need: self.len as u64,
+                    available: limit.saturating_sub(locked),
                     place: format!("the limit of {limit} bytes that this process may lock in memory").into(),
                     fix: "raise it with `ulimit -l`, in a container `docker run --ulimit memlock=-1`".into(),
                 },
-                _ => Error::os("lock in memory", &self.name)(source),
+                None => Error::os("lock in memory", &self.name)(source),
             }
         })
     }

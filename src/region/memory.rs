@@ -132,20 +132,41 @@ impl Memory {
             return Ok(());
         }
         self.check_writable()?;
-        let name = self.name.display();
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 let reason = "cannot grow, its size is sealed: make another".into();
                 Error::File { path: self.name.clone(), kind: error.kind(), reason }
             }
-            _ => out_of_space(error, &name, self.directory.as_ref(), size - old),
+            _ => self.out_of_space(error, size - old),
         };
-        check_space(&name, self.directory.as_ref(), size - old, false)?;
+        if self.is_place_known()? {
+            check_space(&self.name.display(), self.directory.as_ref(), size - old, false)?;
+        }
         sys::reserve_range(&self.file, old, size - old).map_err(failed)?;
         prim::step();
         sys::extend(&self.file, size).map_err(failed)?;
         prim::step();
         Ok(())
+    }
+
+    /// Whether a page is memory and nothing else: then a hole is made sure of when it is mapped, and else when it is touched.
+    fn is_in_memory(&self) -> Result<bool, Error> {
+        let system =
+            sys::file_system(&self.file).map_err(Error::os("look at the file system of", self.name.display()))?;
+        Ok(system.in_memory)
+    }
+
+    /// Whether it is known what its bytes are taken from; not so of a file on a disk that came as a descriptor.
+    fn is_place_known(&self) -> Result<bool, Error> {
+        Ok(self.directory.is_some() || self.is_in_memory()?)
+    }
+
+    fn out_of_space(&self, error: io::Error, need: u64) -> Error {
+        let name = self.name.display();
+        match self.is_place_known() {
+            Ok(true) => out_of_space(error, &name, self.directory.as_ref(), need),
+            _ => Error::os("reserve memory for", name)(error),
+        }
     }
 
     fn check_writable(&self) -> Result<(), Error> {
@@ -189,16 +210,12 @@ impl Memory {
         let Range { start, end } = range_in(range, self.size()?, &name)?;
         let too_large = |_| Error::TooLarge { name: name.to_string() };
         let len = usize::try_from(end - start).map_err(too_large)?;
-        let no_space = |error| out_of_space(error, &name, self.directory.as_ref(), end - start);
+        let no_space = |error| self.out_of_space(error, end - start);
         if access == Access::ReadWrite && len > 0 {
             sys::reserve_range(&self.file, start, end - start).map_err(no_space)?;
         }
         let map = Map::of(&self.file, start, len, access).map_err(Error::os("map", &name))?;
-        let in_memory = self
-            .directory
-            .as_ref()
-            .map_or(Ok(true), |directory| directory.file_system().map(|system| system.in_memory));
-        if in_memory? && len > 0 {
+        if self.is_in_memory()? && len > 0 {
             let access = if access == Access::ReadWrite { access } else { Access::Read };
             map.populate(0..len, access).map_err(no_space)?;
         }

@@ -71,7 +71,7 @@ impl Memory {
 
     /// Receives memory that another process sends with [`send_over`](Self::send_over).
     ///
-    /// Waits as long as the socket's read timeout says, for ever if it has none; a peer that dies or closes the socket is an error at
+    /// Waits as long as the socket's read timeout says, for ever if it has none, also if it is non-blocking; a peer that dies or closes the socket is an error at
     /// once, and [`interrupt_waits`](crate::interrupt_waits) ends it. What is received cannot change its size.
     ///
     /// # Errors

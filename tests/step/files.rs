@@ -1,7 +1,9 @@
 //! Deaths in what makes plain files, and in what maps parts of objects.
 
+use crate::MORE;
 use crate::aftermath::{Expected, next_user};
-use crate::common::Dir;
+use crate::common::{Dir, times};
+use crate::meet::{Meeting, meet_at};
 use crate::scenarios::{Run, quietly};
 use crate::victim::{OBJECT, PLACE, find, place};
 use memlane::{Locked, Memory, Options, SharedMemory};
@@ -86,6 +88,26 @@ impl Row {
         std::fs::remove_file(path(dir.path())).expect("it is there");
         assert!(dir.files().is_empty(), "{:?}", dir.files());
     }
+}
+
+/// We make the file longer while it is made longer, by less and by more: it ends as long as the longer one wanted.
+pub fn meetings() -> impl Iterator<Item = Meeting> {
+    [("less", LONGER - 5000), ("more", LONGER + 5000)].into_iter().map(|(title, size)| Meeting {
+        first: "grow a file".into(),
+        title: format!("grow a file | grow it {title}"),
+        before: times(0, 16),
+        further: times(0, MORE),
+        run: Box::new(move |dir, run| grow_both(size, dir, run)),
+    })
+}
+
+fn grow_both(size: u64, dir: &Dir, run: &mut Run) {
+    let file = Memory::create(path(dir.path()), SIZE).expect("a new file");
+    let grow = || file.grow(size).map(|()| file.size().expect("its size"));
+    let (code, grown) = meet_at(dir, run, "file grow", &|| false, &|| false, grow, &mut || {});
+    assert_eq!((code, grown.expect("there is room") >= size), (0, true));
+    assert_eq!(file.size().expect("its size"), LONGER.max(size));
+    std::fs::remove_file(path(dir.path())).expect("it is there");
 }
 
 /// Beside us, who have the whole object mapped.
