@@ -238,7 +238,7 @@ fn a_death(steps: u64, act: Act, other_writes: bool) {
 fn deaths(doing: &str, act: Act) {
     for (others, other_writes) in [("reads", false), ("writes", true)] {
         let name = format!("1 dies {doing}, 1 {others}");
-        explore_deaths(&name, (Some(2), Some(3)), move |steps| a_death(steps, act, other_writes));
+        explore_deaths(&name, (Some(1), Some(3)), move |steps| a_death(steps, act, other_writes));
     }
 }
 
