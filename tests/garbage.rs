@@ -14,7 +14,7 @@ mod random;
 mod watch;
 
 use common::{Child, Dir, role, say, spawn, times};
-use garble::garble;
+use garble::{LOCK_WORDS, garble};
 use memlane::{
     Error, LockError, Locked, MutexGuard, Name, Options, Origin, Region, Segment, SharedMemory, Until, WaitError, gc,
     list, lock_both, remove, retire, space,
@@ -66,6 +66,8 @@ fn use_it() {
             state.value = state.value.wrapping_add(1);
             state.peer = mine.region().owner();
             drop(mine.changed.wait(state, Until::timeout(MOMENT)));
+            let _ = mine.rw.write_timeout(&mine, MOMENT).map(|locked| *locked.or_repair(|_| ()) = 2);
+            let _ = (mine.rw.read_timeout(&mine, MOMENT), mine.again.lock_timeout(&mine, MOMENT));
             mine.changed.notify_all();
         }
     }
@@ -77,11 +79,14 @@ fn use_it() {
 /// What a worker does after a mutation, how often (out of the sum), and what that must come to at least once.
 type Operation = (&'static str, u64, fn(&mut Worker) -> &'static str, &'static [&'static str]);
 
-const OPERATIONS: [Operation; 22] = [
+const OPERATIONS: [Operation; 25] = [
     ("try_lock", 12, |w| locked(w.mine.state.try_lock(&w.mine)), &["clean", "owner died", "held", "retired"]),
     ("lock_timeout", 6, |w| locked(w.mine.other.lock_timeout(&w.mine, MOMENT)), &["clean", "owner died", "retired"]),
     ("lock_both", 6, both, &["both", "retired"]),
     ("lock twice", 4, twice, &["already locked"]),
+    ("read", 12, |w| read_by(w.mine.rw.read_timeout(&w.mine, MOMENT)), &["read", "held", "needs repair", "retired"]),
+    ("write", 12, written, &["clean", "owner died", "held", "retired"]),
+    ("lock again", 4, again, &["clean", "owner died"]),
     ("wait", 6, |w| wait(w, false), &["timed out", "peer lost"]),
     ("wait_while", 6, |w| wait(w, true), &["timed out", "peer lost"]),
     ("notify", 12, notify, &["done"]),
@@ -204,6 +209,7 @@ fn why(error: &LockError) -> &'static str {
     match error {
         LockError::TimedOut { .. } => "held",
         LockError::AlreadyLocked { .. } => "already locked",
+        LockError::NeedsRepair { .. } => "needs repair",
         LockError::Retired { .. } => "retired",
         other => panic!("{other:?}"),
     }
@@ -217,6 +223,49 @@ fn locked<T: ?Sized>(result: Result<Locked<MutexGuard<'_, T>>, LockError>) -> &'
             "owner died"
         }
         Err(error) => why(&error),
+    }
+}
+
+fn read_by<G>(result: Result<G, LockError>) -> &'static str {
+    result.map_or_else(|error| why(&error), |_| "read")
+}
+
+/// Writes, or reads and comes to write; and reads on.
+fn written(worker: &mut Worker) -> &'static str {
+    let (mine, upgrades) = (&worker.mine, worker.random.below(2) == 0);
+    if upgrades {
+        let guard = match mine.rw.read_upgradable_timeout(mine, MOMENT) {
+            Ok(guard) => guard,
+            Err(error) => return why(&error),
+        };
+        return match guard.upgrade_timeout(MOMENT) {
+            Ok(guard) => read_by(Ok(guard.downgrade())),
+            Err(not) => read_by(Ok(not.into_guard().downgrade())),
+        };
+    }
+    match mine.rw.write_timeout(mine, MOMENT) {
+        Ok(Locked::Clean(guard)) => {
+            drop(guard.downgrade());
+            "clean"
+        }
+        Ok(died) => {
+            *died.or_repair(|_| ()) = 1;
+            "owner died"
+        }
+        Err(error) => why(&error),
+    }
+}
+
+fn again(worker: &mut Worker) -> &'static str {
+    let lock = || worker.mine.again.lock_timeout(&worker.mine, MOMENT);
+    match (lock(), lock()) {
+        (Ok(Locked::Clean(_)), Ok(_)) => "clean",
+        (Ok(died), second) => {
+            drop(second);
+            drop(died.or_repair(|_| ()));
+            "owner died"
+        }
+        (Err(error), _) => why(&error),
     }
 }
 
@@ -401,8 +450,8 @@ fn garbage_in_live_objects_gives_a_value_or_an_error() {
     assert!(users.iter_mut().all(Child::kill_if_alive), "a user ended by itself");
     assert_eq!((watch.signals, watch.panics, watch.hangs), (0, 0, 0));
     assert_eq!(mutations, count);
-    let hit =
-        ["header", "state", "table", "schema", "condition", "event", "lock", "data"].map(|what| ("mutated", what));
+    let hit = ["header", "state", "table", "schema", "condition", "event", "lock", LOCK_WORDS, "data"]
+        .map(|what| ("mutated", what));
     let came = OPERATIONS.iter().flat_map(|(what, _, _, all)| all.iter().map(move |came| (*what, *came)));
     // Few mutations hit the state of an object: of those of the short form perhaps none that a certain operation meets.
     let sure = |came: &str| times(0, 1) == 1 || !["retired", "yes"].contains(&came);

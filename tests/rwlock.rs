@@ -337,6 +337,16 @@ fn who_would_wait_for_itself_is_told() {
 }
 
 #[test]
+fn what_a_closed_attachment_read_is_read_no_more() {
+    let dir = Dir::new();
+    let (shared, closed) = (create(&dir.name("m")), open(&dir));
+    std::mem::forget(closed.state.read(&closed).expect("the lock"));
+    assert!(already_locked(shared.state.try_write(&shared)));
+    drop(closed);
+    drop(write(&shared));
+}
+
+#[test]
 fn there_are_as_many_reading_participants_as_words_for_them() {
     let dir = Dir::new();
     let users = [create(&dir.name("m")), open(&dir), open(&dir)];

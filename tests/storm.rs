@@ -16,6 +16,8 @@ mod locks;
 mod names;
 #[path = "common/random.rs"]
 mod random;
+#[path = "storm/rwlocks.rs"]
+mod rwlocks;
 
 use board::{Board, EVENTS, HANG, Me, NAMES};
 use common::{Child, hear, role, run_alone, say, spawn, times};
@@ -27,7 +29,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A role, and the group of those who depend on each other.
-const ROLES: [(&str, &str); 27] = [
+const ROLES: [(&str, &str); 32] = [
     ("holder of a lock", "locks"),
     ("holder of a lock", "locks"),
     ("waiter for a lock", "locks"),
@@ -36,6 +38,11 @@ const ROLES: [(&str, &str); 27] = [
     ("holder of two locks", "two locks"),
     ("holder of two locks", "two locks"),
     ("holder of two locks", "two locks"),
+    ("reader", "readers and writers"),
+    ("reader", "readers and writers"),
+    ("reader", "readers and writers"),
+    ("writer", "readers and writers"),
+    ("upgrader", "readers and writers"),
     ("asker", "condition"),
     ("asker", "condition"),
     ("answerer", "condition"),
@@ -63,6 +70,9 @@ fn act(role: &str, me: Me) {
         "holder of a lock" => locks::hold(me),
         "waiter for a lock" => locks::wait_for_lock(me),
         "holder of two locks" => locks::hold_both(me),
+        "reader" => rwlocks::read(me),
+        "writer" => rwlocks::write(me),
+        "upgrader" => rwlocks::upgrade(me),
         "asker" => locks::ask(me),
         "answerer" => locks::answer(me),
         "sender small" => handoff::send(me, "small"),
@@ -245,6 +255,7 @@ fn audit(directory: &Path, board: &Segment<Board>, handoffs: &[Segment<Handoff>]
     board.removals.iter().for_each(|lock| is_to_be_had(lock, board));
     board.both.iter().for_each(|lock| is_to_be_had(lock, board));
     is_to_be_had(&board.single, board);
+    drop(board.rw.try_write(board).expect("all who held it are dead"));
     is_to_be_had(&board.talk.state, board);
     handoffs.iter().for_each(|handoff| is_to_be_had(&handoff.frame, handoff));
     for name in NAMES {

@@ -212,7 +212,9 @@ impl<'a> Words<'a> {
     fn reads(self) -> bool {
         self.readers.iter().any(|word| {
             let owner = OwnerId::in_word(word.load(Ordering::Relaxed));
-            !owner.is_nobody() && is_held(self.attachment.place_of_held(word, owner))
+            let may_read = !owner.is_nobody() && is_held(self.attachment.place_of_held(word, owner));
+            // Whoever forgets a guard holds the lock until its attachment closes.
+            may_read && !self.attachment.is_dead(owner)
         })
     }
 

@@ -1,7 +1,7 @@
 //! An object to damage, and where things lie in its file, as docs/DESIGN.md draws it.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "each file uses its part")]
 
-use memlane::{Condvar, Error, Event, Mutex, Name, Options, OwnerId, Segment, Shareable};
+use memlane::{Condvar, Error, Event, Mutex, Name, Options, OwnerId, ReentrantMutex, RwLock, Segment, Shareable};
 use std::fs::{File, OpenOptions};
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
@@ -17,6 +17,7 @@ pub const DATA: u64 = 12_288;
 /// The locks, the condition and the event of a [`Victim`].
 pub const WORD: u64 = DATA + offset_of!(Victim, state) as u64;
 pub const OTHER: u64 = DATA + offset_of!(Victim, other) as u64;
+pub const RW: u64 = DATA + offset_of!(Victim, rw) as u64;
 pub const CONDITION: u64 = DATA + offset_of!(Victim, changed) as u64;
 pub const EVENT: u64 = DATA + offset_of!(Victim, event) as u64;
 /// The bits of a lock's word.
@@ -31,6 +32,8 @@ pub struct Victim {
     pub event: Event,
     pub state: Mutex<State>,
     pub other: Mutex<u64>,
+    pub rw: RwLock<u64, 2>,
+    pub again: ReentrantMutex<u64>,
 }
 
 #[derive(Debug, Shareable)]

@@ -191,28 +191,9 @@ fn a_newcomer_is_not_taken_for_dead() {
     }
 }
 
-/// One dies after `steps` steps of `act`, while another reads and a third writes: they are told of it if and only if it died
-/// writing, and nobody hangs.
-fn a_death(steps: u64, act: Act) {
-    let ([victim, reader, mine], lock) = (attached(), Pair::new());
-    let reader = {
-        let lock = Rc::clone(&lock);
-        thread::spawn(move || match lock.read(&reader) {
-            Ok(guard) => {
-                guard.get();
-                false
-            }
-            Err(LockError::NeedsRepair { .. }) => true,
-            Err(error) => panic!("{error}"),
-        })
-    };
-    let mut held = false;
-    if prim::mortal(steps, || act(&lock, &victim)).is_none() {
-        let word = prim::word_of(&*lock);
-        held = OwnerId::in_word(word) == victim.attachment().me() && word & WRITING != 0;
-        victim.die();
-    }
-    let told = match lock.write(&mine).expect("the lock") {
+/// Comes in to write, and adds one, or repairs if it is told to; says whether it was.
+fn visit(lock: &Lock, region: &RegionMut) -> bool {
+    match lock.write(region).expect("the lock") {
         Locked::Clean(guard) => {
             guard.increment();
             false
@@ -222,25 +203,61 @@ fn a_death(steps: u64, act: Act) {
             drop(died.mark_consistent());
             true
         }
-    };
-    let [needs_repair] = join([reader])[..] else { unreachable!("one reads") };
-    assert_eq!(told, held, "they are told of a death that matters");
-    assert!(held || !needs_repair, "nothing is to be repaired");
-    lock.read(&mine).expect("the dead keep nothing").get();
+    }
+}
+
+/// One dies after `steps` steps of `act`, while another reads or writes, and then a third writes: one writer is told of it if
+/// and only if it died writing, nobody reads what it left, and nobody hangs.
+fn a_death(steps: u64, act: Act, other_writes: bool) {
+    let ([victim, other, last], lock) = (attached(), Pair::new());
+    let other = thread::spawn({
+        let lock = Rc::clone(&lock);
+        move || {
+            if other_writes {
+                return visit(&lock, &other);
+            }
+            match lock.read(&other).map(|guard| guard.get()) {
+                Err(LockError::NeedsRepair { .. }) => true,
+                read => read.is_err_and(|error| panic!("{error}")),
+            }
+        }
+    });
+    let mut held = false;
+    if prim::mortal(steps, || act(&lock, &victim)).is_none() {
+        let word = prim::word_of(&*lock);
+        held = OwnerId::in_word(word) == victim.attachment().me() && word & WRITING != 0;
+        victim.die();
+    }
+    let [told] = join([other])[..] else { unreachable!("one thread") };
+    let last_told = visit(&lock, &last);
+    assert!(held || !told, "nothing is to be repaired");
+    assert_eq!(last_told, held && !(told && other_writes), "one who writes is told of a death that matters");
+    lock.read(&last).expect("the dead keep nothing").get();
+}
+
+fn deaths(doing: &str, act: Act) {
+    for (others, other_writes) in [("reads", false), ("writes", true)] {
+        let name = format!("1 dies {doing}, 1 {others}");
+        explore_deaths(&name, (Some(1), Some(3)), move |steps| a_death(steps, act, other_writes));
+    }
 }
 
 #[test]
 fn a_death_of_who_reads() {
-    explore_deaths("1 dies reading, 1 reads, 1 writes", (Some(1), Some(2)), |steps| a_death(steps, READ_AGAIN));
+    deaths("reading", READ_AGAIN);
 }
 
 #[test]
 fn a_death_of_who_writes() {
-    explore_deaths("1 dies writing, 1 reads, 1 writes", (Some(1), Some(2)), |steps| a_death(steps, WRITE));
+    deaths("writing", WRITE);
 }
 
 #[test]
-fn a_death_of_who_upgrades_or_downgrades() {
-    explore_deaths("1 dies upgrading, 1 reads, 1 writes", (Some(1), Some(2)), |steps| a_death(steps, UPGRADE));
-    explore_deaths("1 dies downgrading, 1 reads, 1 writes", (Some(1), Some(2)), |steps| a_death(steps, DOWNGRADE));
+fn a_death_of_who_upgrades() {
+    deaths("upgrading", UPGRADE);
+}
+
+#[test]
+fn a_death_of_who_downgrades() {
+    deaths("downgrading", DOWNGRADE);
 }

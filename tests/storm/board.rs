@@ -1,7 +1,7 @@
 //! What the storm's processes share with their parent, and what each of them has at hand.
 
 use crate::random::Random;
-use memlane::{Condvar, Locked, Mutex, MutexGuard, OwnerId, Segment, Shareable};
+use memlane::{Condvar, Locked, Mutex, MutexGuard, OwnerId, RwLock, Segment, Shareable};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 pub const HANG: Duration = Duration::from_secs(30);
 
 /// What must happen in a storm, or it is blind to it.
-pub const EVENTS: [&str; 23] = [
+pub const EVENTS: [&str; 28] = [
     "created",
     "taken over",
     "opened",
@@ -31,6 +31,11 @@ pub const EVENTS: [&str; 23] = [
     "owner died: two locks",
     "owner died: frame",
     "owner died: talk",
+    "owner died: readers and writers",
+    "needs repair",
+    "upgraded",
+    "not upgraded in time",
+    "downgraded",
     "owner died: object",
     "lock timed out",
     "peer lost",
@@ -53,6 +58,7 @@ pub struct Board {
     /// Taken together only.
     pub both: [Mutex<Account>; 2],
     pub talk: Talk,
+    pub rw: RwLock<Account, 8>,
 }
 
 /// Two numbers that are equal whenever nobody is inside.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
 use std::time::Duration;
 
-const INSIDE: Duration = Duration::from_millis(2);
+pub const INSIDE: Duration = Duration::from_millis(2);
 
 /// What must hold of an account that was just locked: nobody else is in it, its numbers are those of a complete change
 /// unless its owner died, and it never goes back. Repairs it in that case.
-fn check(account: &mut Account, died: bool, least: &mut u64, region: &RegionMut) {
+pub fn check(account: &mut Account, died: bool, least: &mut u64, region: &RegionMut) {
     let Account { inside, count, copy } = *account;
     assert!(!region.is_alive(inside), "{inside:?} is inside, and alive");
     if died {
@@ -25,7 +25,7 @@ fn check(account: &mut Account, died: bool, least: &mut u64, region: &RegionMut)
 }
 
 /// Changes accounts that this process has locked, so slowly that a death may come between any two steps.
-fn change(me: &mut Me, accounts: &mut [&mut Account]) {
+pub fn change(me: &mut Me, accounts: &mut [&mut Account]) {
     let owner = me.board.region().owner();
     accounts.iter_mut().for_each(|account| account.inside = owner);
     compiler_fence(Ordering::SeqCst);
