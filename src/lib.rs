@@ -75,3 +75,8 @@ pub mod heap {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles and runs what docs/BOOST.md shows.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/BOOST.md")]
+struct Boost;

@@ -342,3 +342,35 @@ fn ten_send_and_ten_take_through_one_place_and_all_end() {
         assert!(taker.finish().success());
     }
 }
+
+/// docs/BOOST.md names tests that are there, and each row of its first table has its code.
+#[test]
+fn what_the_guide_names_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let guide = read("docs/BOOST.md");
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let (mut rows, mut named) = (0, 0);
+    for line in guide.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        if let (Ok(number), [_, _, ours, _]) = (cells[0].parse::<u32>(), &cells[..]) {
+            let code = guide.split(&format!("\n## {number}. ")).nth(1).and_then(|rest| rest.split("\n## ").next());
+            for call in quoted(ours) {
+                let word = call.rsplit("::").next().expect("a word");
+                assert!(code.is_some_and(|code| code.contains(word)), "{number}: no {word} in the code of the row");
+            }
+            rows += 1;
+        } else if let [_, _, tests] = &cells[..] {
+            let mut file = String::new();
+            for name in quoted(tests) {
+                if root.join(format!("tests/{name}.rs")).exists() {
+                    file = read(&format!("tests/{name}.rs"));
+                } else {
+                    assert!(file.contains(&format!("fn {name}()")), "there is no test {name}: {line}");
+                    named += 1;
+                }
+            }
+        }
+    }
+    assert!(rows == 27 && named > 20, "{rows} rows, {named} tests");
+}
