@@ -1,5 +1,5 @@
-//! What another process has a part in, against the same of the C library, process-shared: reading under a lock alone and while
-//! another process reads too; and a round trip of an event.
+//! What another process has a part in, against the same of the C library, process-shared: reading under a lock alone
+//! and while another process reads too; and a round trip of an event.
 #![allow(missing_docs, unsafe_code)]
 
 mod common;
@@ -49,8 +49,8 @@ impl Theirs {
         // SAFETY: a fresh mapping at an address the kernel chooses; it overlaps nothing that exists.
         let address = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Self>(), protection, flags, -1, 0) };
         assert_ne!(address, libc::MAP_FAILED);
-        // SAFETY: the mapping is large enough, aligned to a page, and zeroed, which is a value of every field; all-zero bytes are
-        // valid attributes to initialise.
+        // SAFETY: the mapping is large enough, aligned to a page, and zeroed, which is a value of every field; all-zero
+        // bytes are valid attributes to initialise.
         unsafe {
             let theirs = &*address.cast::<Self>();
             let mut of_lock: libc::pthread_rwlockattr_t = std::mem::zeroed();

@@ -229,7 +229,7 @@ pub(crate) fn sleeps_in(table: &[u8]) -> impl Iterator<Item = Sleep> {
     table.chunks_exact(size_of::<Slot>()).filter_map(move |slot| Sleep::from_word(word(slot)))
 }
 
-/// Whether what a schema calls `kind` is a lock: so many words as its size has room for, each of which names who holds it.
+/// Whether what a schema calls `kind` is a lock: words, as many as its size has room for, that name who holds it.
 pub(crate) fn is_lock(kind: &str) -> bool {
     matches!(kind, "mutex" | "reentrant mutex" | "rwlock")
 }

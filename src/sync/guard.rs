@@ -18,8 +18,9 @@ use std::ops::{Deref, DerefMut};
 #[repr(transparent)]
 pub(super) struct Data<T: ?Sized>(UnsafeCell<T>);
 
-// SAFETY: the value is reached only through a guard, or through `&mut`. The guards of a lock that give `&mut T` are alone;
-// of a lock whose guards give `&T` to several threads `T` is `Sync` (`RwLock`), or it is one thread that has them.
+// SAFETY: the value is reached only through a guard, or through `&mut`. The guards of a lock that give `&mut T` are
+// alone; of a lock whose guards give `&T` to several threads `T` is `Sync` (`RwLock`), or it is one thread that has
+// them.
 unsafe impl<T: ?Sized + Send> Sync for Data<T> {}
 
 impl<T: ?Sized> Data<T> {
@@ -127,8 +128,8 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
     /// Gives the lock back now.
     pub fn unlock(self) {}
 
-    /// Gives the lock back as if its holder had died, or panicked: the next one to lock gets [`Locked::OwnerDied`]. For who
-    /// has begun to change the data and cannot complete that.
+    /// Gives the lock back as if its holder had died, or panicked: the next one to lock gets [`Locked::OwnerDied`]. For
+    /// who has begun to change the data and cannot complete that.
     pub fn abandon(mut self) {
         self.consistent = false;
     }
@@ -180,8 +181,9 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: this guard is counted in a reader's word, or its participant is in the writer's word: no writer that keeps to the
-        // protocol has a reference meanwhile. Whatever a peer leaves is a value of `T`, as for `MutexGuard`.
+        // SAFETY: this guard is counted in a reader's word, or its participant is in the writer's word: no writer that
+        // keeps to the protocol has a reference meanwhile. Whatever a peer leaves is a value of `T`, as for
+        // `MutexGuard`.
         unsafe { &*self.data.0.get() }
     }
 }

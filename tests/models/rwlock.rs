@@ -1,5 +1,5 @@
-//! The lock for readers and writers: readers together or a writer alone, nobody sleeps for ever, and a death is told to who
-//! writes next, if there was something to lose.
+//! The lock for readers and writers: readers together or a writer alone, nobody sleeps for ever, and a death is told to
+//! who writes next, if there was something to lose.
 
 use crate::error::LockError;
 use crate::owner::OwnerId;
@@ -206,8 +206,8 @@ fn visit(lock: &Lock, region: &RegionMut) -> bool {
     }
 }
 
-/// One dies after `steps` steps of `act`, while another reads or writes, and then a third writes: one writer is told of it if
-/// and only if it died writing, nobody reads what it left, and nobody hangs.
+/// One dies after `steps` steps of `act`, while another reads or writes, and then a third writes: one writer is told of
+/// it if and only if it died writing, nobody reads what it left, and nobody hangs.
 fn a_death(steps: u64, act: Act, other_writes: bool) {
     let ([victim, other, last], lock) = (attached(), Pair::new());
     let other = thread::spawn({
