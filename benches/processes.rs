@@ -1,5 +1,5 @@
-//! What another process has a part in, against the same of the C library, process-shared: reading under a lock alone and while
-//! another process reads too; and a round trip of an event.
+//! What another process has a part in, against the same of the C library, process-shared: reading under a lock alone
+//! and while another process reads too; and a round trip of an event.
 #![allow(missing_docs, unsafe_code)]
 
 mod common;
@@ -34,6 +34,8 @@ struct Theirs {
     pinged: UnsafeCell<bool>,
     value: UnsafeCell<u64>,
     part: AtomicU32,
+    /// How often it has done its part, whichever.
+    rounds: AtomicU32,
 }
 
 // The parts of the first of the other processes; the second one answers by the C library.
@@ -49,8 +51,8 @@ impl Theirs {
         // SAFETY: a fresh mapping at an address the kernel chooses; it overlaps nothing that exists.
         let address = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Self>(), protection, flags, -1, 0) };
         assert_ne!(address, libc::MAP_FAILED);
-        // SAFETY: the mapping is large enough, aligned to a page, and zeroed, which is a value of every field; all-zero bytes are
-        // valid attributes to initialise.
+        // SAFETY: the mapping is large enough, aligned to a page, and zeroed, which is a value of every field; all-zero
+        // bytes are valid attributes to initialise.
         unsafe {
             let theirs = &*address.cast::<Self>();
             let mut of_lock: libc::pthread_rwlockattr_t = std::mem::zeroed();
@@ -120,6 +122,7 @@ fn be_the_other(ours: &Segment<Ours>, theirs: &Theirs) {
         }
         _ => std::thread::sleep(Duration::from_micros(50)),
     }
+    theirs.rounds.fetch_add(1, Ordering::Relaxed);
 }
 
 fn time(rounds: u64, mut round: impl FnMut()) -> Duration {
@@ -138,6 +141,11 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let as_part = |part: u32, rounds: u64, round: &dyn Fn()| {
         theirs.part.store(part, Ordering::Relaxed);
+        // It may sleep, and still have the round before to end.
+        let (before, begins) = (theirs.rounds.load(Ordering::Relaxed), if part == PONG { 0 } else { 3 });
+        while theirs.rounds.load(Ordering::Relaxed).wrapping_sub(before) < begins {
+            std::hint::spin_loop();
+        }
         let took = time(rounds, round);
         theirs.part.store(NOTHING, Ordering::Relaxed);
         took

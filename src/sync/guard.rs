@@ -163,8 +163,8 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
     /// Gives the lock back now.
     pub fn unlock(self) {}
 
-    /// Gives the lock back as if its holder had died, or panicked: the next one to lock gets [`Locked::OwnerDied`]. For who
-    /// has begun to change the data and cannot complete that.
+    /// Gives the lock back as if its holder had died, or panicked: the next one to lock gets [`Locked::OwnerDied`]. For
+    /// who has begun to change the data and cannot complete that.
     pub fn abandon(mut self) {
         self.consistent = false;
     }
@@ -216,8 +216,9 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: this guard is counted in a reader's word, or its participant is in the writer's word: no writer that keeps to the
-        // protocol has a reference meanwhile. Whatever a peer leaves is a value of `T`, as for `MutexGuard`.
+        // SAFETY: this guard is counted in a reader's word, or its participant is in the writer's word: no writer that
+        // keeps to the protocol has a reference meanwhile. Whatever a peer leaves is a value of `T`, as for
+        // `MutexGuard`.
         unsafe { &*self.data.0.get() }
     }
 }

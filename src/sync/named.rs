@@ -9,9 +9,9 @@ use crate::segment::{Segment, Shareable};
 macro_rules! named {
     ($([$($generics:tt)*] $type:ty;)*) => {$(
         impl<$($generics)*> $type {
-            /// Opens the object of that name, or creates it: it holds this and nothing else, zeroed at first, until its last
-            /// user goes. It is passed to what locks or waits. What becomes of it when processes die is what becomes
-            /// of any [`Segment`].
+            /// Opens the object of that name, or creates it: it holds this and nothing else, zeroed at first, until its
+            /// last user goes. It is passed to what locks or waits. What becomes of it when processes die is what
+            /// becomes of any [`Segment`].
             ///
             /// # Errors
             ///

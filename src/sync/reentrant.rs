@@ -11,12 +11,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-/// A [`Mutex`](crate::Mutex) that the thread which holds it may lock again, as functions do that call each other. Its zeroed
-/// bytes are an unlocked one; 8 bytes and the data.
+/// A [`Mutex`](crate::Mutex) that the thread which holds it may lock again, as functions do that call each other. Its
+/// zeroed bytes are an unlocked one; 8 bytes and the data.
 ///
-/// Its guards give `&T`, because a thread may have several: what is to change in it is atomic, or in locks of its own. The
-/// last one to be dropped unlocks. What is said there of deaths holds here; dropped while a panic unwinds, also an inner
-/// guard leaves the mark.
+/// Its guards give `&T`, because a thread may have several: what is to change in it is atomic, or in locks of its own.
+/// The last one to be dropped unlocks. What is said there of deaths holds here; dropped while a panic unwinds, also an
+/// inner guard leaves the mark.
 ///
 /// ```
 /// use memlane::ReentrantMutex;
@@ -48,8 +48,8 @@ impl<T: ?Sized> ReentrantMutex<T> {
     ///
     /// # Errors
     ///
-    /// [`LockError::AlreadyLocked`] if this thread holds it by another attachment to the object, [`LockError::Retired`] if the
-    /// object was removed by force, also while waiting, [`LockError::Forked`], [`LockError::NotInSegment`],
+    /// [`LockError::AlreadyLocked`] if this thread holds it by another attachment to the object, [`LockError::Retired`]
+    /// if the object was removed by force, also while waiting, [`LockError::Forked`], [`LockError::NotInSegment`],
     /// [`LockError::Interrupted`].
     pub fn lock<'a>(
         &'a self,
@@ -121,7 +121,8 @@ impl<T: ?Sized> fmt::Debug for ReentrantMutex<T> {
 
 /// A [`ReentrantMutex`] that is held, perhaps not by this guard alone: the last one to be dropped unlocks.
 ///
-/// Dropped while a panic unwinds, it leaves the lock marked as if its holder had died. It stays with the thread that locked.
+/// Dropped while a panic unwinds, it leaves the lock marked as if its holder had died. It stays with the thread that
+/// locked.
 #[must_use = "the lock is given back as soon as the last guard is dropped"]
 pub struct ReentrantMutexGuard<'a, T: ?Sized> {
     mutex: &'a ReentrantMutex<T>,

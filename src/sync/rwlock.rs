@@ -1,10 +1,10 @@
 //! A lock for many readers or one writer, all named by words, so that the dead are in nobody's way.
 //!
-//! Writer's word: that of `word.rs`, with `WRITING` or `DRAINING`, or neither: upgradable, which lets readers in. A reader's
-//! word, of `READERS`: generation (32 bits) | `WAITERS` | 1 unused bit | holds (14 bits) | slot + 1 (16 bits). Method: readers
-//! announce themselves and look for a writer, a writer announces itself and looks for readers, with a sequentially
-//! consistent fence between (Dekker); as in the "big reader" locks of Linux each reader has a word of its own, so that one
-//! that died can be told from those that live.
+//! Writer's word: that of `word.rs`, with `WRITING` or `DRAINING`, or neither: upgradable, which lets readers in. A
+//! reader's word, of `READERS`: generation (32 bits) | `WAITERS` | 1 unused bit | holds (14 bits) | slot + 1 (16 bits).
+//! Method: readers announce themselves and look for a writer, a writer announces itself and looks for readers, with a
+//! sequentially consistent fence between (Dekker); as in the "big reader" locks of Linux each reader has a word of its
+//! own, so that one that died can be told from those that live.
 
 use super::guard::{Data, Guard, Locked};
 use super::look::Looked;
@@ -33,17 +33,17 @@ const WRITER: Claim = Claim { mode: DRAINING, changing: WRITING };
 /// Everybody.
 const ALL: u32 = u32::MAX;
 
-/// A lock between processes that many may hold to read at the same time, or one to write, and the data it guards. Its zeroed
-/// bytes are an unlocked one.
+/// A lock between processes that many may hold to read at the same time, or one to write, and the data it guards. Its
+/// zeroed bytes are an unlocked one.
 ///
 /// No death of a holder blocks it. A reader that dies leaves nothing; of a writer that dies while it may have been
 /// changing the data, the next writer is told with [`Locked::OwnerDied`] and repairs, and readers get
 /// [`LockError::NeedsRepair`] until then: what is half-changed is never read by mistake. All is seen within 50 ms, as
 /// for [`Mutex`](crate::Mutex).
 ///
-/// Who waits to write goes before readers that come later; but a thread that reads already may read once more by the same segment.
-/// As many processes (attachments) as there are `READERS`, 1 to 128, can read at a time, with any number of threads; others wait.
-/// 8 bytes, 8 for each of `READERS`, and the data.
+/// Who waits to write goes before readers that come later; but a thread that reads already may read once more by the
+/// same segment. As many processes (attachments) as there are `READERS`, 1 to 128, can read at a time, with any number
+/// of threads; others wait. 8 bytes, 8 for each of `READERS`, and the data.
 ///
 /// ```
 /// use memlane::{Options, RwLock, Segment, Shareable};
@@ -98,8 +98,8 @@ impl<'a> Words<'a> {
 
     fn look(self) -> Look {
         loop {
-            // ORDERING: Acquire pairs with the Release by which the last writer left: what it wrote is seen; and with that by
-            // which a writer came into the word: it is in the table too.
+            // ORDERING: Acquire pairs with the Release by which the last writer left: what it wrote is seen; and with
+            // that by which a writer came into the word: it is in the table too.
             let seen = self.writer.load(Ordering::Acquire);
             let owner = OwnerId::in_word(seen);
             let is_shut = !owner.is_nobody() && seen & (WRITING | DRAINING) != 0;
@@ -171,7 +171,8 @@ impl<'a> Words<'a> {
             .or_else(|| far.find(|index| self.join_in(*index, |owner| self.attachment.is_dead(owner))))
     }
 
-    /// Counts one more reader in the word at `index`, if that is free for this participant, as `is_free` says of its owner.
+    /// Counts one more reader in the word at `index`, if that is free for this participant, as `is_free` says of its
+    /// owner.
     fn join_in(self, index: usize, is_free: impl Fn(OwnerId) -> bool) -> bool {
         let (word, me) = (&self.readers[index], self.attachment.me());
         loop {
@@ -191,7 +192,8 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// Counts one more guard of this thread, if it reads already, in the word by which it does: a writer waits for that one.
+    /// Counts one more guard of this thread, if it reads already, in the word by which it does: a writer waits for that
+    /// one.
     fn join_again(self) -> Option<usize> {
         let index = self.readers.iter().position(|word| {
             let place = self.attachment.place_of(word);
@@ -265,8 +267,8 @@ impl<'a> Words<'a> {
         for word in self.readers {
             waiter.spin(word, |word| OwnerId::in_word(word).is_nobody());
             loop {
-                // ORDERING: Acquire pairs with the Release by which the last reader left, so that what it has read it has read
-                // before; and with that by which a reader came into the word: it is in the table too.
+                // ORDERING: Acquire pairs with the Release by which the last reader left, so that what it has read it
+                // has read before; and with that by which a reader came into the word: it is in the table too.
                 let seen = word.load(Ordering::Acquire);
                 if self.is_free(seen) {
                     break;
@@ -319,15 +321,16 @@ fn one_more(word: u64) -> Option<u64> {
 }
 
 impl<T: ?Sized, const READERS: usize> RwLock<T, READERS> {
-    /// Takes the lock to read, waiting until a writer that has it or waits for it gives it back or dies, or, if all `READERS`
-    /// words are taken by other processes, until a reader does. `by` is the segment or region that it lies in.
+    /// Takes the lock to read, waiting until a writer that has it or waits for it gives it back or dies, or, if all
+    /// `READERS` words are taken by other processes, until a reader does. `by` is the segment or region that it lies
+    /// in.
     ///
     /// # Errors
     ///
-    /// [`LockError::NeedsRepair`] if a writer died while it changed the data, or gave it back half-changed, and nobody has
-    /// repaired it since; [`LockError::AlreadyLocked`] if this thread writes, or would wait for a writer that waits for it,
-    /// which it reads for by another attachment; [`LockError::Retired`] if the object was removed by force, also while waiting,
-    /// [`LockError::Forked`], [`LockError::NotInSegment`], [`LockError::Interrupted`].
+    /// [`LockError::NeedsRepair`] if a writer died while it changed the data, or gave it back half-changed, and nobody
+    /// has repaired it since; [`LockError::AlreadyLocked`] if this thread writes, or would wait for a writer that waits
+    /// for it, which it reads for by another attachment; [`LockError::Retired`] if the object was removed by force,
+    /// also while waiting, [`LockError::Forked`], [`LockError::NotInSegment`], [`LockError::Interrupted`].
     pub fn read<'a>(&'a self, by: &'a (impl Attached + ?Sized)) -> Result<RwLockReadGuard<'a, T>, LockError> {
         self.read_within(by, None)
     }
@@ -345,7 +348,8 @@ impl<T: ?Sized, const READERS: usize> RwLock<T, READERS> {
     ///
     /// # Errors
     ///
-    /// [`LockError::TimedOut`], with who is in the way and any deadlock that can be seen, and those of [`read`](Self::read).
+    /// [`LockError::TimedOut`], with who is in the way and any deadlock that can be seen, and those of
+    /// [`read`](Self::read).
     pub fn read_timeout<'a>(
         &'a self,
         by: &'a (impl Attached + ?Sized),
@@ -380,8 +384,8 @@ impl<T: ?Sized, const READERS: usize> RwLock<T, READERS> {
     ///
     /// # Errors
     ///
-    /// [`LockError::TimedOut`], with who is in the way, reader or writer, and any deadlock that can be seen, and those of
-    /// [`write`](Self::write).
+    /// [`LockError::TimedOut`], with who is in the way, reader or writer, and any deadlock that can be seen, and those
+    /// of [`write`](Self::write).
     pub fn write_timeout<'a>(
         &'a self,
         by: &'a (impl Attached + ?Sized),
@@ -390,8 +394,8 @@ impl<T: ?Sized, const READERS: usize> RwLock<T, READERS> {
         self.write_within(by, Some(timeout))
     }
 
-    /// Takes the lock to read, and perhaps to write later: one at a time can, and no writer comes between. Other readers come
-    /// and go.
+    /// Takes the lock to read, and perhaps to write later: one at a time can, and no writer comes between. Other
+    /// readers come and go.
     ///
     /// # Errors
     ///
@@ -500,8 +504,8 @@ impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     }
 }
 
-/// A [`RwLock`] that is held to read, by the one who may come to write. Dropping it gives it back. It stays with the thread that
-/// locked.
+/// A [`RwLock`] that is held to read, by the one who may come to write. Dropping it gives it back. It stays with the
+/// thread that locked.
 #[must_use = "the lock is given back as soon as the guard is dropped"]
 pub struct RwLockUpgradableGuard<'a, T: ?Sized> {
     words: Words<'a>,
@@ -516,8 +520,8 @@ impl<'a, T: ?Sized> RwLockUpgradableGuard<'a, T> {
     ///
     /// # Errors
     ///
-    /// What [`RwLock::write`] says, [`LockError::AlreadyLocked`] also if this thread has another guard to read; with this
-    /// guard, which reads on.
+    /// What [`RwLock::write`] says, [`LockError::AlreadyLocked`] also if this thread has another guard to read; with
+    /// this guard, which reads on.
     pub fn upgrade(self) -> Result<RwLockWriteGuard<'a, T>, NotUpgraded<'a, T>> {
         self.upgrade_within(None)
     }
@@ -599,8 +603,8 @@ impl<T: ?Sized> std::error::Error for NotUpgraded<'_, T> {}
 
 /// A [`RwLock`] that is held to write: nobody else has it.
 ///
-/// Dropping it unlocks. Dropped while a panic unwinds, it leaves the lock marked as if its holder had died. It stays with the
-/// thread that locked.
+/// Dropping it unlocks. Dropped while a panic unwinds, it leaves the lock marked as if its holder had died. It stays
+/// with the thread that locked.
 #[must_use = "the lock is given back as soon as the guard is dropped"]
 pub struct RwLockWriteGuard<'a, T: ?Sized> {
     words: Words<'a>,
@@ -624,8 +628,8 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         RwLockReadGuard { words: guard.words, index: guard.words.downgrade(), data: guard.data, thread: PhantomData }
     }
 
-    /// Gives the lock back as if its holder had died: the next one to write repairs. For who has begun to change the data
-    /// and cannot complete that.
+    /// Gives the lock back as if its holder had died: the next one to write repairs. For who has begun to change the
+    /// data and cannot complete that.
     pub fn abandon(mut self) {
         self.consistent = false;
     }

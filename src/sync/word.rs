@@ -1,8 +1,9 @@
-//! A 64-bit word that names its holder, so that whoever waits can see whether that one lives: what the locks are made of.
+//! A 64-bit word that names its holder, so that whoever waits can see whether that one lives: what the locks are made
+//! of.
 //!
-//! Word: generation (32 bits) | `WAITERS` | 15 bits of the lock's own | slot + 1 (16 bits). 0 in the lowest 16 bits means
-//! that nobody holds it. A dead holder's word is taken over by exchanging exactly what it left. Method: the robust futexes
-//! of Linux, with the kernel's list of held locks replaced by a lock byte per participant.
+//! Word: generation (32 bits) | `WAITERS` | 15 bits of the lock's own | slot + 1 (16 bits). 0 in the lowest 16 bits
+//! means that nobody holds it. A dead holder's word is taken over by exchanging exactly what it left. Method: the
+//! robust futexes of Linux, with the kernel's list of held locks replaced by a lock byte per participant.
 
 use super::{Slices, spin};
 use crate::error::{LockError, Who};
@@ -105,16 +106,16 @@ fn attempt(word: &AtomicU64, me: OwnerId, claim: Claim, waiters: u64, is_dead: i
         };
         let new = me.word() | claim.mode | kept;
         // ORDERING: Acquire pairs with the Release of `change`, by which the last holder left. A holder that died
-        // released nothing, but the system that reported its death orders all it did before. Release: whoever finds this
-        // owner in the word finds its slot in the table taken, and does not think it dead.
+        // released nothing, but the system that reported its death orders all it did before. Release: whoever finds
+        // this owner in the word finds its slot in the table taken, and does not think it dead.
         if word.compare_exchange(seen, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             return Attempt::Taken { clean: kept & DIRTY == 0 };
         }
     }
 }
 
-/// Makes `new` of `word`, if it is still `me` who holds it and there is a new one; says whether. If that takes [`WAITERS`]
-/// away, it wakes up to `count` of those who sleep.
+/// Makes `new` of `word`, if it is still `me` who holds it and there is a new one; says whether. If that takes
+/// [`WAITERS`] away, it wakes up to `count` of those who sleep.
 pub(super) fn change(
     word: &AtomicU64,
     me: OwnerId,
@@ -171,8 +172,8 @@ impl<'a> Waiter<'a> {
         }
     }
 
-    /// Sleeps for a slice while `word` is what was `seen` in it, which names somebody who lives; says whether it slept, or
-    /// the word had changed.
+    /// Sleeps for a slice while `word` is what was `seen` in it, which names somebody who lives; says whether it slept,
+    /// or the word had changed.
     ///
     /// # Errors
     ///
