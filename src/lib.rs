@@ -54,8 +54,8 @@ pub use segment::{Bool, Field, Layout, Placed, Schema, Segment, Shareable, Tail,
 #[doc(hidden)]
 pub use segment::{PickTail, TailIf};
 pub use sync::{
-    Barrier, Condvar, Event, Locked, Mutex, MutexGuard, Once, OwnerDied, Party, Passed, Permit, Semaphore, SeqCell,
-    Until, Versioned, lock_both,
+    Barrier, Condvar, Event, FileGuard, FileLock, Locked, Mutex, MutexGuard, Once, OwnerDied, Party, Passed, Permit,
+    Semaphore, SeqCell, Until, Versioned, lock_both,
 };
 
 /// For tests of memlane itself: what other processes, and their deaths, would do to an object.

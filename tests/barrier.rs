@@ -305,10 +305,15 @@ fn whoever_lives_goes_on_after_each_death() {
     let (mut passed, mut broken) = (0, 0);
     for round in 0..times(15, 400) {
         let mut child = start(&dir);
-        child.say("wait");
-        std::thread::sleep(Duration::from_micros(round * 211 % 2_000)); // a death at some moment, whichever
-        if round % 3 == 0 {
-            child.kill();
+        // A death before it arrives, at some moment, whichever, or after the other has passed.
+        match round % 3 {
+            0 => child.kill(),
+            1 => {
+                child.say("wait");
+                std::thread::sleep(Duration::from_micros(round * 37 % 400));
+                child.kill();
+            }
+            _ => child.say("wait"),
         }
         match party.wait(patiently()) {
             Ok(_) => passed += 1,

@@ -5,8 +5,8 @@ mod common;
 
 use common::Dir;
 use memlane::{
-    ChannelOptions, Condvar, Error, Event, LockError, Mutex, Options, Receiver, RecvError, Segment, SendError, Sender,
-    Shareable, TicketError, Until, WaitError, WaitSet,
+    Barrier, ChannelOptions, Condvar, Error, Event, FileLock, LockError, Mutex, Options, Receiver, RecvError, Segment,
+    Semaphore, SendError, Sender, Shareable, TicketError, Until, WaitError, WaitSet,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -18,6 +18,8 @@ struct Shared {
     lock: Mutex<u32>,
     never: Condvar,
     event: Event,
+    permit: Semaphore<1>,
+    barrier: Barrier<2>,
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -96,4 +98,15 @@ fn every_wait_ends_when_it_is_told_to() {
     assert!(interrupted(waits));
     let takes = || matches!(other.event.take(&other, Until::forever()), Err(WaitError::Lock(error)) if ended(&error));
     assert!(interrupted(takes));
+    let _permit = segment.permit.acquire(&*segment).expect("nobody has it");
+    assert!(interrupted(|| other.permit.acquire(&other).is_err_and(|error| ended(&error))));
+    let waits = || {
+        let mut party = other.barrier.join(&other).expect("a seat");
+        matches!(party.wait(Until::forever()), Err(WaitError::Lock(error)) if ended(&error))
+    };
+    assert!(interrupted(waits));
+    let open = || FileLock::open(dir.path().join("lock")).expect("a directory of ours");
+    let (mut mine, mut others) = (open(), open());
+    let _guard = mine.lock().expect("nobody has it");
+    assert!(interrupted(|| matches!(others.lock(), Err(Error::Interrupted { .. }))));
 }

@@ -8,8 +8,8 @@ mod directory;
 mod header;
 mod name;
 
-pub(crate) use directory::Directory;
 use directory::PATIENCE;
+pub(crate) use directory::{Directory, lock_whole};
 pub use header::Persistence;
 pub(crate) use header::{CREATOR_OFFSET, Header, LIVE, RETIRED, SCHEMA_MAX, STATE_OFFSET, TABLE_OFFSET};
 pub use name::{Name, ToName};

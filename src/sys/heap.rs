@@ -122,6 +122,12 @@ pub(crate) fn open_at(directory: &Fd, name: &str, _: Access) -> io::Result<Fd> {
     directory.find(name)
 }
 
+pub(crate) fn open_or_make(path: &Path) -> io::Result<Fd> {
+    let directory = open_directory(path.parent().unwrap_or(path))?;
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+    Ok(directory.names()?.entry(name).or_insert_with(|| Fd::new(0o600, None)).clone())
+}
+
 pub(crate) fn publish(file: &Fd, directory: &Fd, name: &str) -> io::Result<()> {
     let mut names = directory.names()?;
     if names.contains_key(name) {
@@ -303,8 +309,12 @@ impl LockFd {
         Ok(locked(&LOCKS).iter().any(|lock| self.is_others(lock, byte)))
     }
 
-    pub(crate) fn try_lock_whole(&self) -> io::Result<bool> {
-        self.try_lock(WHOLE, Sharing::Exclusive)
+    pub(crate) fn try_lock_whole(&self, sharing: Sharing) -> io::Result<bool> {
+        self.try_lock(WHOLE, sharing)
+    }
+
+    pub(crate) fn unlock_whole(&self) -> io::Result<()> {
+        self.unlock(WHOLE)
     }
 
     pub(crate) fn whole_lock_holder(&self) -> Option<u32> {
