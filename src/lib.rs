@@ -1,11 +1,12 @@
 //! Shared memory between processes that no crash can hang, corrupt or leak.
 //!
-//! Start with [`Sender`] and [`Receiver`]: messages of any size, filled and read in place, from one or several processes to
-//! any number of others; with [`Server`] and [`Client`], requests and answers. For state that several processes change
-//! there is [`Segment`]: a value of your own type, built in shared memory by one process and used in place by others, with
-//! a [`Mutex`], [`Condvar`] and [`Event`] inside that survive `kill -9`. [`SharedMemory`], [`Region`] and [`RegionMut`]
-//! are the same without a type. Names are taken away with [`remove()`], [`retire`] and [`gc`]; [`list`] and [`Observer`]
-//! show what there is and who uses it.
+//! Start with [`Sender`] and [`Receiver`]: messages of any size, filled and read in place, from one or several
+//! processes to any number of others; with [`Server`] and [`Client`], requests and answers. For state that several
+//! processes change there is [`Segment`]: a value of your own type, built in shared memory by one process and used in
+//! place by others, with a [`Mutex`], [`Condvar`], [`Event`], [`Semaphore`], [`Barrier`], [`Once`], [`Versioned`] or
+//! [`SeqCell`] inside that survive `kill -9`. [`SharedMemory`], [`Region`] and [`RegionMut`] are the same without a
+//! type. Names are taken away with [`remove()`], [`retire`] and [`gc`]; [`list`] and [`Observer`] show what there is
+//! and who uses it.
 //!
 //! ```
 //! use memlane::{Mutex, Options, Segment, Shareable};

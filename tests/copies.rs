@@ -211,9 +211,13 @@ fn a_writer_is_named_and_if_it_is_killed_succeeded() {
     let mut child = spawn(dir.path(), "update and hold", &[]);
     child.expect("inside");
     assert_eq!(number(shared.cell.read(&shared).expect("it has not begun to write")), 7);
-    let waited = shared.cell.write_timeout(&shared, [8; 12], SHORT);
-    let named = matches!(&waited, Err(LockError::TimedOut { holder: Some(who), .. }) if who.pid == child.pid());
-    assert!(named, "{waited:?}");
+    for waited in [
+        shared.cell.write_timeout(&shared, [8; 12], SHORT),
+        shared.cell.update_timeout(&shared, |_| panic!("somebody is at it"), SHORT),
+    ] {
+        let named = matches!(&waited, Err(LockError::TimedOut { holder: Some(who), .. }) if who.pid == child.pid());
+        assert!(named, "{waited:?}");
+    }
     let held = held_locks(dir.name("c")).expect("it can be read");
     assert!(held.len() == 1 && held[0].lock == "cell.writer", "{held:?}");
     // As if it had been stopped in the middle of its write: docs/DESIGN.md says where the sequence lies.

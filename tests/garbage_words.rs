@@ -92,7 +92,11 @@ fn call<'a>(random: &mut Random, shared: &'a Segment<Words>, had: &mut Had<'a>) 
             Some(Err(WaitError::TimedOut { .. })) => ("wait", "timed out"),
             Some(Err(error)) => panic!("{error}"),
         },
-        7 => ("reset", if shared.barrier.reset(shared).expect("it lives") { "mended" } else { "nothing to mend" }),
+        7 => match shared.barrier.reset(shared) {
+            Ok(true) => ("reset", "mended"),
+            Ok(false) => ("reset", "nothing to mend"),
+            Err(error) => ("reset", taken::<()>(Err(error))),
+        },
         8 => ("once", taken(shared.once.get_or_init_timeout(shared, MOMENT, |value| *value = [1; 2]))),
         9 => {
             let _ = shared.versioned.read();

@@ -330,17 +330,13 @@ impl<const PARTIES: usize> Party<'_, PARTIES> {
             let state = barrier.state.load(Ordering::Acquire);
             let is_mine = seat.owner.load(Ordering::Relaxed) == me | LEFT;
             let is_amid = state & BROKEN == 0 && barrier.seats.iter().any(|seat| seat.has_arrived(state));
-            if is_mine && is_amid {
-                if barrier.break_at(state, self.seat) {
-                    return;
-                }
-                continue;
-            }
-            let is_culprit = state & BROKEN != 0 && (state & SEATS) >> SEAT == self.seat as u64;
-            if !is_culprit {
+            if !is_mine || !is_amid {
                 seat.exchange(me | LEFT, 0);
+                return;
             }
-            return;
+            if barrier.break_at(state, self.seat) {
+                return;
+            }
         }
     }
 }

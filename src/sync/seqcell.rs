@@ -121,8 +121,30 @@ impl<T: Shareable<Tail = ()> + Copy> SeqCell<T> {
     ///
     /// As [`write`](Self::write), and [`LockError::NeedsRepair`]; nothing was changed then.
     pub fn update(&self, by: &(impl Attached + ?Sized), change: impl FnOnce(&mut T)) -> Result<(), LockError> {
-        let attachment = by.region().attachment();
-        let _writing = self.writer.acquire(attachment, None)?.or_repair(|()| ());
+        self.update_within(by.region().attachment(), change, None)
+    }
+
+    /// [`update`](Self::update), waiting at most for `timeout` for other writers.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_timeout`](Self::write_timeout), and [`LockError::NeedsRepair`]; nothing was changed then.
+    pub fn update_timeout(
+        &self,
+        by: &(impl Attached + ?Sized),
+        change: impl FnOnce(&mut T),
+        timeout: Duration,
+    ) -> Result<(), LockError> {
+        self.update_within(by.region().attachment(), change, Some(timeout))
+    }
+
+    fn update_within(
+        &self,
+        attachment: &Attachment,
+        change: impl FnOnce(&mut T),
+        timeout: Option<Duration>,
+    ) -> Result<(), LockError> {
+        let _writing = self.writer.acquire(attachment, timeout)?.or_repair(|()| ());
         let mut value = self.whole(attachment)?;
         change(&mut value);
         self.copies.write(&value);
