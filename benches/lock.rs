@@ -1,12 +1,13 @@
 //! Uncontended lock, increment, unlock: memlane's mutex in a segment against the standard library's, which knows one
-//! process and no death, and against the robust mutex of the C library.
+//! process and no death, and against the robust mutex of the C library. A permit, against the semaphore of the C library,
+//! which loses it when its holder dies. And reading 64 bytes: without a lock, and under one.
 #![allow(missing_docs, unsafe_code)]
 
 mod common;
 
 use common::{Contender, compare};
 use criterion::Criterion;
-use memlane::{Mutex, Name, Options, Segment, Shareable};
+use memlane::{Mutex, Name, Options, Segment, Semaphore, SeqCell, Shareable, Versioned};
 use std::cell::UnsafeCell;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -20,6 +21,10 @@ const BLOCKS: usize = 500;
 struct Counter {
     value: Mutex<u64>,
     other: Mutex<u64>,
+    permits: Semaphore<4>,
+    locked: Mutex<[u64; 8]>,
+    cell: SeqCell<[u64; 8]>,
+    versioned: Versioned<[u64; 8]>,
 }
 
 /// `pthread_mutex_t`, robust and process-shared, in memory that is shared with children.
@@ -28,13 +33,38 @@ struct Robust<'a> {
     value: UnsafeCell<u64>,
 }
 
+/// So many bytes that are shared with children, aligned to a page and never unmapped.
+fn shared(len: usize) -> *mut libc::c_void {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    // SAFETY: a fresh mapping at an address the kernel chooses; it overlaps nothing that exists.
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
+    assert_ne!(address, libc::MAP_FAILED);
+    address
+}
+
+/// `sem_t`, process-shared, in such memory.
+struct Posix(*mut libc::sem_t);
+
+impl Posix {
+    fn new(permits: u32) -> Self {
+        let address = shared(size_of::<libc::sem_t>()).cast();
+        // SAFETY: the mapping is large enough for a semaphore.
+        assert_eq!(unsafe { libc::sem_init(address, 1, permits) }, 0);
+        Self(address)
+    }
+
+    fn take_and_give_back(&self) {
+        // SAFETY: `new` initialised the semaphore, which stays where it is.
+        unsafe {
+            assert_eq!(libc::sem_wait(self.0), 0);
+            assert_eq!(libc::sem_post(self.0), 0);
+        }
+    }
+}
+
 impl Robust<'_> {
     fn new() -> Self {
-        let len = size_of::<libc::pthread_mutex_t>();
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        // SAFETY: a fresh mapping at an address the kernel chooses; it overlaps nothing that exists.
-        let address = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
-        assert_ne!(address, libc::MAP_FAILED);
+        let address = shared(size_of::<libc::pthread_mutex_t>());
         // SAFETY: all-zero bytes are a valid attribute to initialise, and the mapping is large enough for a mutex,
         // aligned to a page, and never unmapped.
         unsafe {
@@ -101,5 +131,34 @@ fn main() {
         Contender::new("pthread robust", BLOCK, |rounds| time(rounds, robust)),
     ];
     compare(&mut criterion, "two locks, one inside the other", BLOCKS, &mut two);
+
+    let posix = Posix::new(4);
+    let memlane = || {
+        let segment = black_box(&segment);
+        drop(segment.permits.acquire(segment).expect("a permit"));
+    };
+    let mut permits = [
+        Contender::new("memlane", BLOCK, |rounds| time(rounds, memlane)),
+        Contender::new("sem_t", BLOCK, |rounds| time(rounds, || black_box(&posix).take_and_give_back())),
+    ];
+    compare(&mut criterion, "uncontended permit", BLOCKS, &mut permits);
+
+    let cell = || {
+        let segment = black_box(&segment);
+        black_box(segment.cell.read(segment).expect("a value"));
+    };
+    let locked = || {
+        let segment = black_box(&segment);
+        black_box(*segment.locked.lock(segment).expect("the lock").or_repair(|_| ()));
+    };
+    let versioned = || {
+        black_box(black_box(&segment).versioned.read());
+    };
+    let mut reads = [
+        Contender::new("Versioned", BLOCK, |rounds| time(rounds, versioned)),
+        Contender::new("SeqCell", BLOCK, |rounds| time(rounds, cell)),
+        Contender::new("Mutex", BLOCK, |rounds| time(rounds, locked)),
+    ];
+    compare(&mut criterion, "reading 64 bytes", BLOCKS, &mut reads);
     criterion.final_summary();
 }

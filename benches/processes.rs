@@ -150,8 +150,12 @@ fn main() {
         theirs.part.store(NOTHING, Ordering::Relaxed);
         took
     };
-    let read_ours = || drop(black_box(read(black_box(&ours))));
-    let read_theirs = || drop(black_box(black_box(theirs).read()));
+    let read_ours = || {
+        black_box(read(black_box(&ours)));
+    };
+    let read_theirs = || {
+        black_box(black_box(theirs).read());
+    };
     let mut alone = [
         Contender::new("memlane", BLOCK, |rounds| time(rounds, read_ours)),
         Contender::new("pthread rwlock", BLOCK, |rounds| time(rounds, read_theirs)),

@@ -1,11 +1,12 @@
 //! Shared memory between processes that no crash can hang, corrupt or leak.
 //!
-//! Start with [`Sender`] and [`Receiver`]: messages of any size, filled and read in place, from one or several processes to
-//! any number of others; with [`Server`] and [`Client`], requests and answers. For state that several processes change
-//! there is [`Segment`]: a value of your own type, built in shared memory by one process and used in place by others, with
-//! a [`Mutex`], [`RwLock`], [`Condvar`] and [`Event`] inside that survive `kill -9`. [`SharedMemory`], [`Region`] and [`RegionMut`]
-//! are the same without a type. Names are taken away with [`remove()`], [`retire`] and [`gc`]; [`list`] and [`Observer`]
-//! show what there is and who uses it.
+//! Start with [`Sender`] and [`Receiver`]: messages of any size, filled and read in place, from one or several
+//! processes to any number of others; with [`Server`] and [`Client`], requests and answers. For state that several
+//! processes change there is [`Segment`]: a value of your own type, built in shared memory by one process and used in
+//! place by others, with a [`Mutex`], [`RwLock`], [`Condvar`], [`Event`], [`Semaphore`], [`Barrier`], [`Once`],
+//! [`Versioned`] or [`SeqCell`] inside that survive `kill -9`. [`SharedMemory`], [`Region`] and [`RegionMut`] are the
+//! same without a type, [`Memory`] without a header too. Names are taken away with [`remove()`], [`retire`] and [`gc`];
+//! [`list`], [`inspect()`] and [`Observer`] show what there is and who uses it.
 //!
 //! ```
 //! use memlane::{Mutex, Options, Segment, Shareable};
@@ -57,9 +58,9 @@ pub use segment::{Bool, Field, Layout, Placed, Schema, Segment, Shareable, Tail,
 #[doc(hidden)]
 pub use segment::{PickTail, TailIf};
 pub use sync::{
-    Barrier, Condvar, Event, Locked, Mutex, MutexGuard, NotUpgraded, Once, OwnerDied, Party, Passed, Permit,
-    ReentrantMutex, ReentrantMutexGuard, RwLock, RwLockReadGuard, RwLockUpgradableGuard, RwLockWriteGuard, Semaphore,
-    SeqCell, Until, Versioned, lock_both,
+    Barrier, Condvar, Event, FileGuard, FileLock, Locked, Mutex, MutexGuard, NotUpgraded, Once, OwnerDied, Party,
+    Passed, Permit, ReentrantMutex, ReentrantMutexGuard, RwLock, RwLockReadGuard, RwLockUpgradableGuard,
+    RwLockWriteGuard, Semaphore, SeqCell, Until, Versioned, lock_both,
 };
 pub use sys::Advice;
 

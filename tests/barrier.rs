@@ -169,6 +169,23 @@ fn who_leaves_in_the_middle_of_a_phase_breaks_it() {
     assert!(waits_in_vain(&mut one) && next.wait(at_once()).expect("both").last && one.wait(at_once()).is_ok());
 }
 
+/// Of a broken barrier seats can be left, and taken: what was left is nobody's when it is mended.
+#[test]
+fn seats_of_a_broken_barrier_are_left_and_taken() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("b"));
+    let victim = Segment::<Shared>::open(dir.name("b")).expect("the same object");
+    std::mem::forget(victim.two.join(&victim).expect("a seat"));
+    drop(victim);
+    let mut one = shared.two.join(&shared).expect("a seat");
+    assert!(matches!(one.wait(at_once()), Err(WaitError::Broken { .. })));
+    drop(one);
+    drop(shared.two.join(&shared).expect("the seat that was left"));
+    assert!(shared.two.reset(&shared).expect("nobody else is at it"));
+    let mut both = [(); 2].map(|()| shared.two.join(&shared).expect("a seat"));
+    assert!(waits_in_vain(&mut both[0]) && both[1].wait(at_once()).is_ok());
+}
+
 /// Also who has arrived, and not heard of it.
 #[test]
 fn who_has_arrived_and_leaves_breaks_it_too() {
@@ -305,10 +322,15 @@ fn whoever_lives_goes_on_after_each_death() {
     let (mut passed, mut broken) = (0, 0);
     for round in 0..times(15, 400) {
         let mut child = start(&dir);
-        child.say("wait");
-        std::thread::sleep(Duration::from_micros(round * 211 % 2_000)); // a death at some moment, whichever
-        if round % 3 == 0 {
-            child.kill();
+        // A death before it arrives, at some moment, whichever, or after the other has passed.
+        match round % 3 {
+            0 => child.kill(),
+            1 => {
+                child.say("wait");
+                std::thread::sleep(Duration::from_micros(round * 37 % 400));
+                child.kill();
+            }
+            _ => child.say("wait"),
         }
         match party.wait(patiently()) {
             Ok(_) => passed += 1,

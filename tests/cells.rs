@@ -47,6 +47,13 @@ fn child() {
                 hear();
             })
             .expect("its turn"),
+        "update versioned and hold" => {
+            let hold = |_: &mut Frame| {
+                say("inside");
+                hear();
+            };
+            shared.versioned.update(&shared, hold).expect("its turn");
+        }
         "count" => {
             say("here");
             while shared.stop.load(Ordering::Relaxed) == 0 {
@@ -204,9 +211,13 @@ fn a_writer_is_named_and_if_it_is_killed_succeeded() {
     let mut child = spawn(dir.path(), "update and hold", &[]);
     child.expect("inside");
     assert_eq!(number(shared.cell.read(&shared).expect("it has not begun to write")), 7);
-    let waited = shared.cell.write_timeout(&shared, [8; 12], SHORT);
-    let named = matches!(&waited, Err(LockError::TimedOut { holder: Some(who), .. }) if who.pid == child.pid());
-    assert!(named, "{waited:?}");
+    for waited in [
+        shared.cell.write_timeout(&shared, [8; 12], SHORT),
+        shared.cell.update_timeout(&shared, |_| panic!("somebody is at it"), SHORT),
+    ] {
+        let named = matches!(&waited, Err(LockError::TimedOut { holder: Some(who), .. }) if who.pid == child.pid());
+        assert!(named, "{waited:?}");
+    }
     let held = held_locks(dir.name("c")).expect("it can be read");
     assert!(held.len() == 1 && held[0].lock == "cell.writer", "{held:?}");
     // As if it had been stopped in the middle of its write: docs/DESIGN.md says where the sequence lies.
@@ -224,6 +235,26 @@ fn a_writer_is_named_and_if_it_is_killed_succeeded() {
     assert!(text.starts_with("a writer died while it changed `cell` of 'c': take the write lock and repair"), "{text}");
     shared.cell.write(&shared, [9; 12]).expect("it is succeeded");
     assert_eq!(number(shared.cell.read(&shared).expect("it is mended")), 9);
+}
+
+#[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "starts a process")]
+fn a_writer_of_a_versioned_value_is_named_and_waited_for_by_writers_alone() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("c"));
+    let mut child = spawn(dir.path(), "update versioned and hold", &[]);
+    child.expect("inside");
+    assert_eq!(number(shared.versioned.read()), 0, "who reads waits for nobody");
+    for waited in [
+        shared.versioned.write_timeout(&shared, [8; 12], SHORT),
+        shared.versioned.update_timeout(&shared, |_| panic!("somebody is at it"), SHORT),
+    ] {
+        let named = matches!(&waited, Err(LockError::TimedOut { holder: Some(who), .. }) if who.pid == child.pid());
+        assert!(named, "{waited:?}");
+    }
+    child.kill();
+    shared.versioned.write(&shared, [9; 12]).expect("it is succeeded");
+    assert_eq!(number(shared.versioned.read()), 9);
 }
 
 /// Says in the sequence of the value at `offset` that a write has begun; returns what it was.

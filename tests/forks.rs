@@ -5,8 +5,9 @@ mod common;
 
 use common::{Dir, hear, role, say, spawn};
 use memlane::{
-    ChannelOptions, Error, Event, Loan, LockError, Locked, Message, Mutex, Name, Options, Persistence, Receiver,
-    ReentrantMutex, RwLock, Segment, SendError, Sender, Shareable, SharedMemory, Ticket, Until,
+    Barrier, ChannelOptions, Error, Event, Loan, LockError, Locked, Message, Mutex, Name, Once, Options, Persistence,
+    Receiver, ReentrantMutex, RwLock, Segment, Semaphore, SendError, Sender, SeqCell, Shareable, SharedMemory, Ticket,
+    Until, Versioned, WaitError,
 };
 use std::fs::File;
 use std::io::Write;
@@ -24,6 +25,11 @@ struct Shared {
     spare: Mutex<u64>,
     free: Mutex<u64>,
     event: Event,
+    permits: Semaphore<1>,
+    barrier: Barrier<1>,
+    count: Versioned<u64>,
+    cell: SeqCell<u64>,
+    once: Once<u64>,
 }
 
 /// What is held in all the ways there are.
@@ -56,6 +62,7 @@ fn child() {
                 std::thread::park(); // until it is killed
             }
         }
+        "fork with a permit" => fork_with_a_permit(&Segment::open("cam").expect("it is there")),
         "fork with a channel" => fork_with_a_channel(),
         "fork with guards" => fork_with_guards(&Segment::open("ways").expect("it is there")),
         "raw clones" => raw_clones(),
@@ -177,6 +184,51 @@ fn a_forked_child_gives_back_none_of_its_parents_locks() {
     assert!(held(mine.reentrant.try_lock(&mine).err()));
     assert!(parent.finish().success());
     assert!(mine.written.try_read(&mine).is_ok() && mine.reentrant.try_lock(&mine).is_ok());
+}
+
+/// Forks while it has a permit and a seat. The forked child drops them, and tries what else there is.
+fn fork_with_a_permit(shared: &Segment<Shared>) {
+    let permit = shared.permits.acquire(shared).expect("it is free");
+    let mut party = shared.barrier.join(shared).expect("a seat");
+    // SAFETY: the child uses only what fork handlers keep usable, memory and this library, and ends with `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let is_forked = |ended: Result<(), LockError>| matches!(ended, Err(LockError::Forked { .. }));
+        let waited = party.wait(Until::timeout(PATIENCE));
+        let refused = [
+            is_forked(shared.permits.acquire(shared).map(drop)),
+            matches!(waited, Err(WaitError::Lock(LockError::Forked { .. }))),
+            is_forked(shared.barrier.join(shared).map(drop)),
+            is_forked(shared.barrier.reset(shared).map(drop)),
+            is_forked(shared.count.write(shared, 1)),
+            is_forked(shared.cell.read(shared).map(drop)),
+            is_forked(shared.once.get_or_init(shared, |_| ()).map(drop)),
+            shared.count.read() == 0,
+        ];
+        drop((permit, party));
+        // SAFETY: ends this process at once, without the destructors of what belongs to its parent.
+        unsafe { libc::_exit(i32::from(refused != [true; 8])) };
+    }
+    let mut status = 1;
+    // SAFETY: the child is ours, and `status` is valid for writes for the duration of the call.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    say(&format!("ended with {status}"));
+    hear();
+    assert!(party.wait(Until::timeout(PATIENCE)).is_ok(), "its seat is its own");
+    drop(permit);
+    say("done");
+}
+
+#[test]
+fn a_forked_child_has_no_permit_and_no_seat() {
+    let dir = Dir::new();
+    let mine = create(&dir.name("cam"));
+    let mut parent = spawn(dir.path(), "fork with a permit", &[]);
+    parent.expect("ended with 0");
+    assert!(matches!(mine.permits.try_acquire(&mine), Err(LockError::NoneFree { .. })), "it was not given back");
+    assert!(mine.barrier.join(&mine).is_err() && !mine.barrier.is_broken());
+    parent.say("go on");
+    parent.expect("done");
 }
 
 /// Forks while it has everything there is of a channel. The forked child uses and drops it all.

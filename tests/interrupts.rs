@@ -5,8 +5,8 @@ mod common;
 
 use common::Dir;
 use memlane::{
-    ChannelOptions, Condvar, Error, Event, LockError, Memory, Mutex, Options, Receiver, RecvError, Segment, SendError,
-    Sender, Shareable, TicketError, Until, WaitError, WaitSet,
+    Barrier, ChannelOptions, Condvar, Error, Event, FileLock, LockError, Memory, Mutex, Options, Receiver, RecvError,
+    Segment, Semaphore, SendError, Sender, Shareable, TicketError, Until, WaitError, WaitSet,
 };
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ struct Shared {
     lock: Mutex<u32>,
     never: Condvar,
     event: Event,
+    permit: Semaphore<1>,
+    barrier: Barrier<2>,
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -103,4 +105,15 @@ fn every_wait_ends_when_it_is_told_to() {
     assert!(matches!(error, Error::Interrupted { .. }), "{error}");
     let memory = Memory::anonymous(1).expect("memory");
     interrupted(|| while memory.send_over(&ours).is_ok() {});
+    let _permit = segment.permit.acquire(&*segment).expect("nobody has it");
+    assert!(interrupted(|| other.permit.acquire(&other).is_err_and(|error| ended(&error))));
+    let waits = || {
+        let mut party = other.barrier.join(&other).expect("a seat");
+        matches!(party.wait(Until::forever()), Err(WaitError::Lock(error)) if ended(&error))
+    };
+    assert!(interrupted(waits));
+    let open = || FileLock::open(dir.path().join("lock")).expect("a directory of ours");
+    let (mut mine, mut others) = (open(), open());
+    let _guard = mine.lock().expect("nobody has it");
+    assert!(interrupted(|| matches!(others.lock(), Err(Error::Interrupted { .. }))));
 }

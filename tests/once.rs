@@ -31,7 +31,7 @@ fn create(name: &Name) -> Segment<Shared> {
 }
 
 /// Initialises it in two steps, between which `between` is done.
-fn initialise<'a>(shared: &'a Segment<Shared>, between: impl FnOnce()) -> Result<&'a Table, LockError> {
+fn initialise(shared: &Segment<Shared>, between: impl FnOnce()) -> Result<&Table, LockError> {
     shared.table.get_or_init_timeout(shared, PATIENCE, |table| {
         shared.begun.fetch_add(1, Ordering::Relaxed);
         table.first = 1;

@@ -3,7 +3,7 @@
 use super::name::{Name, default_directory};
 use crate::error::Error;
 use crate::prim;
-use crate::sys::{self, Access, Fd, FileSystem, Kind, LockFd, Meta};
+use crate::sys::{self, Access, Fd, FileSystem, Kind, LockFd, Meta, Sharing};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -162,18 +162,11 @@ impl Directory {
     pub(super) fn lock_within(&self, patience: Duration) -> Result<DirectoryLock, Error> {
         let fail = |source| Error::Os { action: "lock the directory", name: self.path.display().to_string(), source };
         let lock = LockFd::reopen(&self.fd, Access::Read).map_err(fail)?;
-        let start = Instant::now();
-        let mut nap = Duration::from_micros(20);
-        while !lock.try_lock_whole().map_err(fail)? {
-            let waited = start.elapsed();
-            if waited >= patience {
-                return Err(Error::Busy { path: self.path.clone(), holder: lock.whole_lock_holder(), waited });
-            }
-            std::thread::sleep(nap);
-            nap = (nap * 2).min(Duration::from_millis(2));
+        let nap = |waited| patience.checked_sub(waited).map(|left| left.min(Duration::from_millis(2)));
+        match lock_whole(&lock, Sharing::Exclusive, nap).map_err(fail)? {
+            Ok(()) => Ok(DirectoryLock { _lock: lock }),
+            Err(waited) => Err(Error::Busy { path: self.path.clone(), holder: lock.whole_lock_holder(), waited }),
         }
-        prim::step();
-        Ok(DirectoryLock { _lock: lock })
     }
 
     /// The names in the directory that could be objects' names.
@@ -193,6 +186,25 @@ fn no_member(directory: &Meta) -> String {
          a member of the group (`usermod -aG {group}`) and the mode 2770, or name another directory with MEMLANE_DIR",
         sys::user()
     )
+}
+
+/// Locks the whole of `lock`, asking for it again and again: soon at first, then after no longer than `nap` says for the
+/// time that was waited so far. When that says nothing, or that no time is left, returns how long it has waited.
+pub(crate) fn lock_whole(
+    lock: &LockFd,
+    sharing: Sharing,
+    nap: impl Fn(Duration) -> Option<Duration>,
+) -> io::Result<Result<(), Duration>> {
+    let start = Instant::now();
+    let mut next = Duration::from_micros(20);
+    while !lock.try_lock_whole(sharing)? {
+        let waited = start.elapsed();
+        let Some(longest) = nap(waited).filter(|longest| !longest.is_zero()) else { return Ok(Err(waited)) };
+        std::thread::sleep(next.min(longest));
+        next = (next * 2).min(longest);
+    }
+    prim::step();
+    Ok(Ok(()))
 }
 
 /// Held while names change; dropping it, or dying, gives the directory back.

@@ -9,8 +9,8 @@ pub(crate) mod handover;
 mod header;
 mod name;
 
-pub(crate) use directory::Directory;
 use directory::PATIENCE;
+pub(crate) use directory::{Directory, lock_whole};
 use handover::Opening;
 pub use header::Persistence;
 pub(crate) use header::{CREATOR_OFFSET, Header, LIVE, RETIRED, SCHEMA_MAX, STATE_OFFSET, TABLE_OFFSET};

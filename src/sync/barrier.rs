@@ -1,12 +1,14 @@
 //! A barrier whose parties are words that name them: whether all have arrived follows from the seats alone.
 //!
-//! State: broken (1 bit) | how often it was reset (15 bits) | the seat that broke it (8 bits) | phases passed (40 bits). A
-//! seat has arrived in state s if its arrival is the next state, s + 1, which is what the state becomes when all have. So an
-//! arrival outlives whoever made it, and whoever looks can complete the phase.
+//! State: broken (1 bit) | how often it was reset (15 bits) | the seat that broke it (8 bits) | phases passed (40
+//! bits). A seat has arrived in state s if its arrival is the next state, s + 1, which is what the state becomes when
+//! all have. So an arrival outlives whoever made it, and whoever looks can complete the phase.
 
+use super::LONGEST_SLICE;
 use super::condvar::{Sleeper, Until, Woken};
 use super::eventcount::EventCount;
 use super::look::Looked;
+use super::mutex::Mutex;
 use super::sleep::{Look, holders};
 use crate::error::{LockError, WaitError, Who};
 use crate::owner::OwnerId;
@@ -33,13 +35,13 @@ fn next(state: u64) -> u64 {
     state & !PHASES | state.wrapping_add(1) & PHASES
 }
 
-/// A place where `PARTIES` parties (1 to 255), of as many processes as there are, wait for each other: nobody goes on before
-/// all have arrived. 16 bytes and 16 for each party; zeroed, all seats are free.
+/// A place where `PARTIES` parties (1 to 255), of as many processes as there are, wait for each other: nobody goes on
+/// before all have arrived. 24 bytes and 16 for each party; zeroed, all seats are free.
 ///
-/// Each [joins](Self::join) and gets a [`Party`], to wait with. A death breaks it: of a party that has not arrived,
-/// all who wait and all who come later are told who it was ([`WaitError::Broken`]), within 50 ms, until somebody
-/// [resets](Self::reset) it. A phase at which the dead one has arrived is still passed by all. What a party has written before it arrives is
-/// seen by all who pass.
+/// Each [joins](Self::join) and gets a [`Party`], to wait with. A death breaks it: of a party that has not arrived, all
+/// who wait and all who come later are told who it was ([`WaitError::Broken`]), within 50 ms, until somebody
+/// [resets](Self::reset) it. A phase at which the dead one has arrived is still passed by all. What a party has written
+/// before it arrives is seen by all who pass.
 ///
 /// ```
 /// use memlane::{Barrier, Options, Segment, Shareable, Until};
@@ -71,6 +73,7 @@ pub struct Barrier<const PARTIES: usize> {
     changed: EventCount,
     _reserved: AtomicU32,
     state: AtomicU64,
+    pub(super) resetting: Mutex<()>,
     seats: [Seat; PARTIES],
 }
 
@@ -99,7 +102,8 @@ impl Seat {
     }
 
     fn exchange(&self, old: u64, new: u64) -> bool {
-        // ORDERING: Release pairs with the Acquire in `owner`; Acquire as the one who has it now goes on from what the last one did.
+        // ORDERING: Release pairs with the Acquire in `owner`; Acquire as the one who has it now goes on from what the
+        // last one did.
         self.owner.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
@@ -116,8 +120,8 @@ pub struct Passed {
 
 /// A seat at a barrier; dropping it leaves the barrier. One thread at a time waits with it.
 ///
-/// Who leaves when nobody has arrived at the next phase leaves a free seat, for which the others wait until somebody joins; who
-/// leaves in the middle of a phase breaks the barrier, as a death does.
+/// Who leaves when nobody has arrived at the next phase leaves a free seat, for which the others wait until somebody
+/// joins; who leaves in the middle of a phase breaks the barrier, as a death does.
 pub struct Party<'a, const PARTIES: usize> {
     barrier: &'a Barrier<PARTIES>,
     attachment: &'a Attachment,
@@ -161,20 +165,26 @@ impl<const PARTIES: usize> Barrier<PARTIES> {
         self.state.load(Ordering::Relaxed) & BROKEN != 0
     }
 
-    /// Mends a barrier that is broken, or whose seats the dead have: gives these seats back, and those of parties that left it
-    /// broken, and forgets who has arrived. Parties that live keep their seats; those that still wait are told that it was
-    /// broken. Says whether there was anything to mend; of several who do this, one is told so.
+    /// Mends a barrier that is broken, or whose seats the dead have: gives these seats back, and those of parties that
+    /// left it broken, and forgets who has arrived. Parties that live keep their seats; those that still wait are told
+    /// that it was broken. Says whether there was anything to mend; of several who do this, one is told so.
     ///
     /// # Errors
     ///
+    /// [`LockError::TimedOut`] if somebody else has been at it for 50 ms;
     /// [`LockError::Retired`], [`LockError::Forked`], [`LockError::NotInSegment`].
     pub fn reset(&self, by: &(impl Attached + ?Sized)) -> Result<bool, LockError> {
         let attachment = by.region().attachment();
-        attachment.offset_of(&self.changed)?;
-        attachment.check()?;
-        let is_dead = |seat: &Seat| !seat.owner().is_nobody() && attachment.is_dead(seat.owner());
+        let is_dead = |seat: &Seat| {
+            let owner = seat.owner();
+            !owner.is_nobody() && attachment.is_dead(owner)
+        };
+        // One at a time: a second one, late, would take the seats of those who died since for seats that are to be
+        // mended.
+        let _resetting = self.resetting.acquire(attachment, Some(LONGEST_SLICE))?.or_repair(|()| ());
         let state = loop {
-            let state = self.state.load(Ordering::Relaxed);
+            // ORDERING: Acquire pairs with the Release in `advance`: what had come of the phase is seen.
+            let state = self.state.load(Ordering::Acquire);
             if state & BROKEN != 0 {
                 break state;
             }
@@ -182,14 +192,10 @@ impl<const PARTIES: usize> Barrier<PARTIES> {
             self.break_at(state, dead);
         };
         // Free before anybody waits again; until then it is broken, whoever dies here.
-        for (index, seat) in self.seats.iter().enumerate() {
+        for seat in &self.seats {
             let word = seat.owner.load(Ordering::Relaxed);
-            if (is_dead(seat) || seat.has_left()) && seat.exchange(word, 0) {
-                // Another one has reset it meanwhile: this may have been one who died or left since, whom nobody would miss.
-                let now = self.state.load(Ordering::Relaxed);
-                if now != state {
-                    self.break_at(now, index);
-                }
+            if is_dead(seat) || seat.has_left() {
+                seat.exchange(word, 0);
             }
         }
         let mended = state & PHASES | state.wrapping_add(RESET) & RESETS;
@@ -198,8 +204,8 @@ impl<const PARTIES: usize> Barrier<PARTIES> {
 
     /// Exchanges the state, and tells all who wait; false if it was another by now.
     fn advance(&self, state: u64, new: u64) -> bool {
-        // ORDERING: Release pairs with the Acquire in `Party::look`: who passes sees what was written before each arrival, which
-        // the Acquire in `has_arrived` has brought here.
+        // ORDERING: Release pairs with the Acquire in `Party::look`: who passes sees what was written before each
+        // arrival, which the Acquire in `has_arrived` has brought here.
         let exchanged = self.state.compare_exchange(state, new, Ordering::Release, Ordering::Relaxed).is_ok();
         if exchanged {
             self.changed.notify_after_exchange();
@@ -221,20 +227,21 @@ enum Ended {
 impl<const PARTIES: usize> Party<'_, PARTIES> {
     /// Arrives, and waits until all have. Who is woken late finds it so at the latest after 50 ms.
     ///
-    /// When the time is over the arrival stays: the next call goes on with this phase, which the others may have passed.
+    /// When the time is over the arrival stays: the next call goes on with this phase, which the others may have
+    /// passed.
     ///
     /// # Errors
     ///
-    /// [`WaitError::Broken`] if a party has died or left, until it is reset; [`WaitError::TimedOut`], with the first party that
-    /// has not arrived, or [`WaitError::PeerLost`], as `until` says; [`WaitError::Lock`] if the object was retired, or this process is
-    /// a fork.
+    /// [`WaitError::Broken`] if a party has died or left, until it is reset; [`WaitError::TimedOut`], with the first
+    /// party that has not arrived, or [`WaitError::PeerLost`], as `until` says; [`WaitError::Lock`] if the object was
+    /// retired, or this process is a fork.
     pub fn wait(&mut self, until: Until) -> Result<Passed, WaitError> {
         let (barrier, attachment) = (self.barrier, self.attachment);
         attachment.check()?;
         let state = self.arrived.unwrap_or_else(|| barrier.state.load(Ordering::Relaxed));
         if self.arrived.is_none() && state & BROKEN == 0 {
-            // ORDERING: Release pairs with the Acquire in `has_arrived`. Between this and the look before a sleep lies the fence of
-            // the eventcount: of two who arrive last, one sees the other, and wakes it.
+            // ORDERING: Release pairs with the Acquire in `has_arrived`. Between this and the look before a sleep lies
+            // the fence of the eventcount: of two who arrive last, one sees the other, and wakes it.
             barrier.seats[self.seat].arrival.store(next(state), Ordering::Release);
             self.arrived = Some(state);
         }
@@ -320,20 +327,17 @@ impl<const PARTIES: usize> Party<'_, PARTIES> {
             return;
         }
         loop {
+            // ORDERING: as in `Barrier::reset`.
             let state = barrier.state.load(Ordering::Acquire);
             let is_mine = seat.owner.load(Ordering::Relaxed) == me | LEFT;
             let is_amid = state & BROKEN == 0 && barrier.seats.iter().any(|seat| seat.has_arrived(state));
-            if is_mine && is_amid {
-                if barrier.break_at(state, self.seat) {
-                    return;
-                }
-                continue;
-            }
-            let is_culprit = state & BROKEN != 0 && (state & SEATS) >> SEAT == self.seat as u64;
-            if !is_culprit {
+            if !is_mine || !is_amid {
                 seat.exchange(me | LEFT, 0);
+                return;
             }
-            return;
+            if barrier.break_at(state, self.seat) {
+                return;
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
-//! Values that are read while they may be written: one place, or two in turns, and a sequence that says which is complete.
+//! Values that are read while they may be written: one place, or two in turns, and a sequence that says which is
+//! complete.
 //!
-//! Sequence: version (63 bits) | the write of the next version has begun (1 bit). Version v lies at place v mod `PLACES`, so
-//! the write of version v + `PLACES` is the next one into the place of v. Method: sequence locks, with the fences of Boehm,
-//! "Can seqlocks get along with programming language memory models?" (2012). The words of a value are relaxed atomics:
-//! a read that a write disturbs reads some old and some new words, which is no race, and is thrown away.
+//! Sequence: version (63 bits) | the write of the next version has begun (1 bit). Version v lies at place v mod
+//! `PLACES`, so the write of version v + `PLACES` is the next one into the place of v. Method: sequence locks, with the
+//! fences of Boehm, "Can seqlocks get along with programming language memory models?" (2012). The words of a value are
+//! relaxed atomics: a read that a write disturbs reads some old and some new words, which is no race, and is thrown
+//! away.
 #![allow(unsafe_code)]
 
 use super::seqcell::SeqCell;
@@ -66,8 +68,8 @@ impl<T: Shareable<Tail = ()> + Copy> Words<T> {
     fn store(&self, value: &T) {
         let bytes = std::ptr::from_ref(value).cast::<u8>();
         for index in 0..Self::WHOLE {
-            // SAFETY: the 8 bytes lie in `value`, and all are initialised: `new` and `LAYOUT` have seen that there is no
-            // padding. Nothing is said of their alignment.
+            // SAFETY: the 8 bytes lie in `value`, and all are initialised: `new` and `LAYOUT` have seen that there is
+            // no padding. Nothing is said of their alignment.
             let word = unsafe { bytes.cast::<u64>().add(index).read_unaligned() };
             self.word(index).store(word, Ordering::Relaxed);
         }
@@ -103,8 +105,8 @@ impl<T: Shareable<Tail = ()> + Copy, const PLACES: usize> Copies<T, PLACES> {
         // ORDERING: Acquire pairs with both Release stores in `write`, of whichever version: its value is complete.
         let seen = self.sequence.load(Ordering::Acquire);
         let value = self.place(seen, 0).load();
-        // ORDERING: pairs with the fence in `write`: if any word read above is of a later write, that one's beginning, or what
-        // came after it, is seen below.
+        // ORDERING: pairs with the fence in `write`: if any word read above is of a later write, that one's beginning,
+        // or what came after it, is seen below.
         prim::fence(Ordering::Acquire);
         let gone = self.sequence.load(Ordering::Relaxed).wrapping_sub(seen & !BEGUN);
         (gone < 2 * PLACES as u64 - 1).then_some(value)
@@ -115,8 +117,8 @@ impl<T: Shareable<Tail = ()> + Copy, const PLACES: usize> Copies<T, PLACES> {
         let seen = self.sequence.load(Ordering::Relaxed);
         // Set already, if a writer died: then the value in this place is none, and nobody reads it.
         let begun = seen | BEGUN;
-        // ORDERING: Release pairs with the Acquire in `read`: who finds this also finds the value of the version before, which
-        // the writers' lock has brought here. The fence pairs with the one in `read`.
+        // ORDERING: Release pairs with the Acquire in `read`: who finds this also finds the value of the version
+        // before, which the writers' lock has brought here. The fence pairs with the one in `read`.
         self.sequence.store(begun, Ordering::Release);
         prim::fence(Ordering::Release);
         self.place(seen, 1).store(value);
@@ -127,8 +129,8 @@ impl<T: Shareable<Tail = ()> + Copy, const PLACES: usize> Copies<T, PLACES> {
 
 macro_rules! copied {
     ($($type:ident: $kind:literal, $places:literal),*) => {$(
-        // SAFETY: `repr(C)` of a lock, an atomic word and copies of a `Shareable` value that change by atomics only, and are
-        // not given out by reference; every byte pattern is a value, and `from_base` is a cast.
+        // SAFETY: `repr(C)` of a lock, an atomic word and copies of a `Shareable` value that change by atomics only,
+        // and are not given out by reference; every byte pattern is a value, and `from_base` is a cast.
         unsafe impl<T: Shareable<Tail = ()> + Copy> Shareable for $type<T> {
             type Tail = ();
             const LAYOUT: Layout = {

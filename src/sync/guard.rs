@@ -108,7 +108,7 @@ impl<T: ?Sized + Sync> Once<T> {
 }
 
 macro_rules! words {
-    ($([$($generic:tt)*] $type:ty: $kind:literal),* $(,)?) => {$(
+    ($([$($generic:tt)*] $type:ty: $kind:literal $(with $lock:ident)?),* $(,)?) => {$(
         // SAFETY: `repr(transparent)` or `repr(C)` of atomic words: every byte pattern is a value, and it works between
         // processes.
         unsafe impl<$($generic)*> Shareable for $type {
@@ -118,6 +118,10 @@ macro_rules! words {
 
             fn describe(schema: &mut Schema, path: &str, offset: usize) {
                 schema.line(path, $kind, offset, size_of::<Self>());
+                $(
+                    let lock = offset + std::mem::offset_of!(Self, $lock);
+                    schema.line(&field_path(path, stringify!($lock)), "mutex", lock, size_of::<u64>());
+                )?
             }
 
             fn from_base(base: *mut u8, (): ()) -> *mut Self {
@@ -131,7 +135,7 @@ words! {
     [] Condvar: "condvar",
     [] Event: "event",
     [const PERMITS: usize] Semaphore<PERMITS>: "semaphore",
-    [const PARTIES: usize] Barrier<PARTIES>: "barrier",
+    [const PARTIES: usize] Barrier<PARTIES>: "barrier" with resetting,
 }
 
 /// A lock that is held. What it guards is as its last holder left it, complete.

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 const COMPLETE: u64 = 1;
 
-/// A value that one process initialises and all read, without a lock from then on. 16 bytes and the value; zeroed, it is not
-/// initialised yet.
+/// A value that one process initialises and all read, without a lock from then on. 16 bytes and the value; zeroed, it
+/// is not initialised yet.
 ///
-/// One that dies or panics while it initialises hands on to the next: that one gets the bytes as they were left (zero at
-/// first), and begins anew. So it must not matter how often it is begun.
+/// One that dies or panics while it initialises hands on to the next: that one gets the bytes as they were left (zero
+/// at first), and begins anew. So it must not matter how often it is begun.
 ///
 /// What is initialised when the object is created needs no `Once`: nobody sees the object before that.
 ///
@@ -40,7 +40,8 @@ pub struct Once<T: ?Sized> {
 }
 
 impl<T: ?Sized + Sync> Once<T> {
-    /// The value, if it is initialised. Acts on memory alone: also in the child of a fork, and in an object that was retired.
+    /// The value, if it is initialised. Acts on memory alone: also in the child of a fork, and in an object that was
+    /// retired.
     #[must_use]
     pub fn get(&self) -> Option<&T> {
         self.initialised()
@@ -53,8 +54,8 @@ impl<T: ?Sized + Sync> Once<T> {
         self.complete.load(Ordering::Acquire) == COMPLETE
     }
 
-    /// The value, after `init` has initialised it, unless somebody else has: waits until that one is done, or dead, or has
-    /// panicked.
+    /// The value, after `init` has initialised it, unless somebody else has: waits until that one is done, or dead, or
+    /// has panicked.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! A semaphore whose permits are words that name their holders, so that those of the dead come back.
 //!
-//! There is no count that a death could falsify: a permit is free if its word is 0 or names nobody who lives. Method: an
-//! array of owner words, each taken and given back as a robust lock's, and an eventcount for those who find none.
+//! There is no count that a death could falsify: a permit is free if its word is 0 or names nobody who lives. Method:
+//! an array of owner words, each taken and given back as a robust lock's, and an eventcount for those who find none.
 
 use super::condvar::{Sleeper, Until};
 use super::eventcount::EventCount;
@@ -17,11 +17,12 @@ use std::time::Duration;
 /// `PERMITS` permits that processes take and give back: as many are inside something at a time. 8 bytes and 8 for each
 /// permit; zeroed, all are free.
 ///
-/// A permit is held by the attachment it was taken with, whichever thread gives it back, and comes back when that one closes
-/// the object or its process dies: who waits sees it within 50 ms. What was written before a permit was given back is seen
-/// by who takes that permit next; it guards no data against those who have another.
+/// A permit is held by the attachment it was taken with, whichever thread gives it back, and comes back when that one
+/// closes the object or its process dies: who waits sees it within 50 ms. What was written before a permit was given
+/// back is seen by who takes that permit next; it guards no data against those who have another.
 ///
-/// It is not for signalling, as nobody can give back what he has not taken: use an [`Event`](crate::Event), or a channel.
+/// It is not for signalling, as nobody can give back what he has not taken: use an [`Event`](crate::Event), or a
+/// channel.
 ///
 /// ```
 /// use memlane::{Options, Segment, Semaphore, Shareable};
@@ -49,8 +50,8 @@ pub struct Semaphore<const PERMITS: usize> {
 
 /// A permit; dropping it gives it back and wakes those who wait for one.
 ///
-/// Forgotten (`mem::forget`), it comes back when the attachment it was taken with closes. In the child of a fork it does
-/// nothing: it is the parent's.
+/// Forgotten (`mem::forget`), it comes back when the attachment it was taken with closes. In the child of a fork it
+/// does nothing: it is the parent's.
 #[must_use = "the permit is given back as soon as this is dropped"]
 pub struct Permit<'a> {
     holder: &'a AtomicU64,
@@ -126,8 +127,9 @@ impl<const PERMITS: usize> Semaphore<PERMITS> {
             after.iter().chain(before).find(|holder| {
                 // ORDERING: as in `owners`.
                 let seen = holder.load(Ordering::Acquire);
-                // ORDERING: Acquire pairs with the Release by which the last holder gave it back; one that died released
-                // nothing, but the system that reported its death orders all it did before. Release: as in `owners`.
+                // ORDERING: Acquire pairs with the Release by which the last holder gave it back; one that died
+                // released nothing, but the system that reported its death orders all it did before. Release: as in
+                // `owners`.
                 let exchange = || holder.compare_exchange(seen, me.word(), Ordering::AcqRel, Ordering::Relaxed).is_ok();
                 is_free(&OwnerId::in_word(seen)) && exchange()
             })
@@ -147,8 +149,8 @@ impl<const PERMITS: usize> Semaphore<PERMITS> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let me = self.attachment.me().word();
-        // ORDERING: Release pairs with the Acquire of who takes this permit next. Only an exchange: whoever has it by now, if
-        // the word was overwritten, keeps it.
+        // ORDERING: Release pairs with the Acquire of who takes this permit next. Only an exchange: whoever has it by
+        // now, if the word was overwritten, keeps it.
         let gives_back = || self.holder.compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed).is_ok();
         // The child of a fork holds nothing: the permit is its parent's.
         if !self.attachment.is_forked() && gives_back() {

@@ -1,19 +1,16 @@
 //! A small value that is read without a lock while nobody writes it.
 
-use super::LONGEST_SLICE;
 use super::copies::Copies;
 use super::mutex::Mutex;
+use super::{LONGEST_SLICE, spin};
 use crate::error::LockError;
 use crate::region::{Attached, Attachment};
 use crate::segment::Shareable;
 use std::fmt;
 use std::time::Duration;
 
-/// How often a value is read without the lock before it is read with it.
-const ATTEMPTS: u32 = 32;
-
-/// A small plain value that processes read without a lock, and one at a time writes: a sequence lock. 16 bytes and the value,
-/// rounded up to 8 bytes; zeroed, it is a value whose bytes are zero.
+/// A small plain value that processes read without a lock, and one at a time writes: a sequence lock. 16 bytes and the
+/// value, rounded up to 8 bytes; zeroed, it is a value whose bytes are zero.
 ///
 /// There is one place for it, so a writer that is killed while it writes leaves none: whoever reads is told
 /// ([`LockError::NeedsRepair`]) until somebody writes anew. Where there is always to be one,
@@ -52,33 +49,28 @@ impl<T: Shareable<Tail = ()> + Copy> SeqCell<T> {
         Self { writer: Mutex::new(()), copies: Copies::new(value) }
     }
 
-    /// The value. It is read without the lock some 30 times; then, as there are writes again and again, with it, after at most
-    /// 50 ms: a writer that gives the lock back, or dies, ends this wait.
+    /// The value. It is read without the lock for some microseconds; then, as there are writes again and again, with
+    /// it, after at most 50 ms: a writer that gives the lock back, or dies, ends this wait.
     ///
     /// # Errors
     ///
-    /// [`LockError::NeedsRepair`] if a writer died while it wrote, [`LockError::TimedOut`], with the writer, if one has been at
-    /// it for 50 ms, [`LockError::AlreadyLocked`] within [`update`](Self::update), and the others of
+    /// [`LockError::NeedsRepair`] if a writer died while it wrote, [`LockError::TimedOut`], with the writer, if one has
+    /// been at it for 50 ms, [`LockError::AlreadyLocked`] within [`update`](Self::update), and the others of
     /// [`Mutex::lock_timeout`].
     pub fn read(&self, by: &(impl Attached + ?Sized)) -> Result<T, LockError> {
         let attachment = by.region().attachment();
-        let mut attempts = 0..if attachment.may_lock(&self.writer) { ATTEMPTS } else { 0 };
-        let read = attempts.find_map(|_| {
-            let value = self.copies.read();
-            if value.is_none() {
-                std::hint::spin_loop();
-            }
-            value
-        });
-        match read {
-            Some(value) => Ok(value),
-            None => self.read_locked(attachment),
-        }
+        let read = if attachment.may_lock(&self.writer) { self.copies.read() } else { None };
+        read.map_or_else(|| self.read_contended(attachment), Ok)
     }
 
     /// With the lock nobody writes: if there is no value, nobody who lives was to write it.
     #[cold]
-    fn read_locked(&self, attachment: &Attachment) -> Result<T, LockError> {
+    fn read_contended(&self, attachment: &Attachment) -> Result<T, LockError> {
+        if attachment.may_lock(&self.writer)
+            && let Some(value) = spin(|| self.copies.read())
+        {
+            return Ok(value);
+        }
         let _reading = self.writer.acquire(attachment, Some(LONGEST_SLICE))?.or_repair(|()| ());
         self.whole(attachment)
     }
@@ -120,15 +112,37 @@ impl<T: Shareable<Tail = ()> + Copy> SeqCell<T> {
         Ok(())
     }
 
-    /// Writes what `change` makes of the value, which no other writer changes meanwhile. If it panics, or the process is
-    /// killed in it, nothing has happened.
+    /// Writes what `change` makes of the value, which no other writer changes meanwhile. If it panics, or the process
+    /// is killed in it, nothing has happened.
     ///
     /// # Errors
     ///
     /// As [`write`](Self::write), and [`LockError::NeedsRepair`]; nothing was changed then.
     pub fn update(&self, by: &(impl Attached + ?Sized), change: impl FnOnce(&mut T)) -> Result<(), LockError> {
-        let attachment = by.region().attachment();
-        let _writing = self.writer.acquire(attachment, None)?.or_repair(|()| ());
+        self.update_within(by.region().attachment(), change, None)
+    }
+
+    /// [`update`](Self::update), waiting at most for `timeout` for other writers.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_timeout`](Self::write_timeout), and [`LockError::NeedsRepair`]; nothing was changed then.
+    pub fn update_timeout(
+        &self,
+        by: &(impl Attached + ?Sized),
+        change: impl FnOnce(&mut T),
+        timeout: Duration,
+    ) -> Result<(), LockError> {
+        self.update_within(by.region().attachment(), change, Some(timeout))
+    }
+
+    fn update_within(
+        &self,
+        attachment: &Attachment,
+        change: impl FnOnce(&mut T),
+        timeout: Option<Duration>,
+    ) -> Result<(), LockError> {
+        let _writing = self.writer.acquire(attachment, timeout)?.or_repair(|()| ());
         let mut value = self.whole(attachment)?;
         change(&mut value);
         self.copies.write(&value);

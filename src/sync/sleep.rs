@@ -1,4 +1,5 @@
-//! How an event, a semaphore and a barrier are waited for: by one loop of sleeps, between which everything is looked at.
+//! How an event, a semaphore and a barrier are waited for: by one loop of sleeps, between which everything is looked
+//! at.
 
 use super::condvar::{Sleeper, Woken};
 use super::spin;
@@ -28,8 +29,9 @@ pub(super) fn holders(attachment: &Attachment, owners: impl Iterator<Item = Owne
 }
 
 impl Sleeper<'_> {
-    /// Sleeps until `done` has an answer, or its time or peer is gone. `prepare` says in `word` that somebody is about to
-    /// sleep on it, and returns what it is then; whoever changes what `done` looks at after that changes the word too.
+    /// Sleeps until `done` has an answer, or its time or peer is gone. `prepare` says in `word` that somebody is about
+    /// to sleep on it, and returns what it is then; whoever changes what `done` looks at after that changes the word
+    /// too.
     pub(super) fn sleep_until<T>(
         &mut self,
         word: &AtomicU32,

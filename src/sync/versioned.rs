@@ -8,14 +8,15 @@ use crate::segment::Shareable;
 use std::fmt;
 use std::time::Duration;
 
-/// A plain value that any number of processes read without a lock, and one at a time writes: there are two places for it, and
-/// the one that is not being written is whole. 16 bytes, and twice the value, each rounded up to 8 bytes; zeroed, it is a
-/// value whose bytes are zero.
+/// A plain value that any number of processes read without a lock, and one at a time writes: there are two places for
+/// it, and the one that is not being written is whole. 16 bytes, and twice the value, each rounded up to 8 bytes;
+/// zeroed, it is a value whose bytes are zero.
 ///
-/// To read never fails, waits for no writer, and gives a value that was written whole, wherever a writer was killed: the
-/// new one from the moment on in which it is complete, the old one until then. It is begun again if two writes begin while it
-/// goes on; so some reader or writer always goes on (lock-free), but readers of a large value that is written
-/// without a pause may have to try often. Of a small one that is seldom read, [`SeqCell`](crate::SeqCell) takes half the room.
+/// To read never fails, waits for no writer, and gives a value that was written whole, wherever a writer was killed:
+/// the new one from the moment on in which it is complete, the old one until then. It is begun again if two writes
+/// begin while it goes on; so some reader or writer always goes on (lock-free), but readers of a large value that is
+/// written without a pause may have to try often. Of a small one that is seldom read, [`SeqCell`](crate::SeqCell) takes
+/// half the room.
 ///
 /// Writers exclude each other by a lock; one that dies is succeeded by the next, at the latest after 50 ms. `T` is
 /// plain (no atomics, no locks) and has no padding.
@@ -59,8 +60,8 @@ impl<T: Shareable<Tail = ()> + Copy> Versioned<T> {
         Self { writer: Mutex::new(()), copies: Copies::new(value) }
     }
 
-    /// The last value that was written whole. Acts on memory alone: also in the child of a fork, and in an object that was
-    /// retired. Nobody wakes it, as it does not sleep.
+    /// The last value that was written whole. Acts on memory alone: also in the child of a fork, and in an object that
+    /// was retired. Nobody wakes it, as it does not sleep.
     #[must_use]
     pub fn read(&self) -> T {
         loop {

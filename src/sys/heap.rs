@@ -130,6 +130,12 @@ pub(crate) fn open_at(directory: &Fd, name: impl AsRef<OsStr>, _: Access) -> io:
     directory.find(&name.as_ref().to_string_lossy())
 }
 
+pub(crate) fn open_or_make(path: &Path) -> io::Result<Fd> {
+    let directory = open_directory(path.parent().unwrap_or(path))?;
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+    Ok(directory.names()?.entry(name).or_insert_with(|| Fd::new(0o600, None)).clone())
+}
+
 pub(crate) fn publish(file: &Fd, directory: &Fd, name: impl AsRef<OsStr>) -> io::Result<()> {
     let name = name.as_ref().to_string_lossy();
     let mut names = directory.names()?;
@@ -389,8 +395,12 @@ impl LockFd {
         Ok(locked(&LOCKS).iter().any(|lock| self.is_others(lock, byte)))
     }
 
-    pub(crate) fn try_lock_whole(&self) -> io::Result<bool> {
-        self.try_lock(WHOLE, Sharing::Exclusive)
+    pub(crate) fn try_lock_whole(&self, sharing: Sharing) -> io::Result<bool> {
+        self.try_lock(WHOLE, sharing)
+    }
+
+    pub(crate) fn unlock_whole(&self) -> io::Result<()> {
+        self.unlock(WHOLE)
     }
 
     pub(crate) fn whole_lock_holder(&self) -> Option<u32> {

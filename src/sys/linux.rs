@@ -88,6 +88,11 @@ pub(crate) fn open_at(directory: &Fd, name: impl AsRef<OsStr>, access: Access) -
     open(directory.as_raw_fd(), name.as_ref(), flags, 0)
 }
 
+pub(crate) fn open_or_make(path: &Path) -> io::Result<Fd> {
+    let flags = libc::O_RDONLY | libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    open(libc::AT_FDCWD, path.as_os_str(), flags, 0o666)
+}
+
 pub(crate) fn publish(file: &Fd, directory: &Fd, name: impl AsRef<OsStr>) -> io::Result<()> {
     let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     let to = c_string(name.as_ref())?;
@@ -369,18 +374,29 @@ impl LockFd {
         Ok(self.lock(libc::F_OFD_GETLK, libc::F_WRLCK, byte)?.l_type != libc::F_UNLCK as libc::c_short)
     }
 
-    /// Locks the whole thing exclusively against other openings that do the same; false if one holds it.
-    pub(crate) fn try_lock_whole(&self) -> io::Result<bool> {
+    /// Locks the whole thing against other openings that do the same; false if one holds it in a way that excludes this.
+    pub(crate) fn try_lock_whole(&self, sharing: Sharing) -> io::Result<bool> {
         let fd = self.file()?.as_raw_fd();
+        let kind = match sharing {
+            Sharing::Shared => libc::LOCK_SH,
+            Sharing::Exclusive => libc::LOCK_EX,
+        };
         // SAFETY: the call takes no pointers.
-        match retry(|| unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) }) {
+        match retry(|| unsafe { libc::flock(fd, kind | libc::LOCK_NB) }) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// The process that holds `try_lock_whole`, if the system shows it.
+    /// Gives the whole thing back.
+    pub(crate) fn unlock_whole(&self) -> io::Result<()> {
+        let fd = self.file()?.as_raw_fd();
+        // SAFETY: the call takes no pointers.
+        retry(|| unsafe { libc::flock(fd, libc::LOCK_UN) }).map(drop)
+    }
+
+    /// The process that holds `try_lock_whole`, or one of them, if the system shows it.
     pub(crate) fn whole_lock_holder(&self) -> Option<u32> {
         let (device, inode) = meta(self.file().ok()?).ok()?.identity;
         let wanted = format!("{:02x}:{:02x}:{inode}", libc::major(device), libc::minor(device));

@@ -5,7 +5,7 @@
 //! process, for Miri and ThreadSanitizer.
 //!
 //! **Objects.** An [`Fd`] is an open file, directory or object. `open_directory`, `make_directory`, `open_at`,
-//! `create_unnamed`, `publish`, `unlink`, `names`, `meta`, `meta_at`, `meta_of`, `file_system`, `reserve`, `set_len`,
+//! `open_or_make`, `create_unnamed`, `publish`, `unlink`, `names`, `meta`, `meta_at`, `meta_of`, `file_system`, `reserve`, `set_len`,
 //! `read_at` and `write_at` do what they say, never follow a link in the last component, and never hand a descriptor to a
 //! program that is executed. `default_directory` is the user's own, `limits` is what this process may use.
 //! `create_unnamed` makes an object nobody else can see and that vanishes with its creator; `publish` gives it a name in one step and fails with `AlreadyExists` if the name is taken.
@@ -22,8 +22,9 @@
 //! **Liveness.** A [`LockFd`] is a second, independent opening of an object that is never mapped. `try_lock`,
 //! `unlock` and `is_locked` work on single bytes far beyond the object's end. The operating system frees all of
 //! them when the process dies, however it dies, and not before; that is the only proof of death memlane accepts.
-//! A child made by `fork` holds none of them, and `forks` tells it apart from its parent. `try_lock_whole` is the
-//! same for a directory, `whole_lock_holder` names the holder where the system can.
+//! A child made by `fork` holds none of them, and `forks` tells it apart from its parent. `try_lock_whole` and
+//! `unlock_whole` are the same for a directory, or a file that is there to be locked; `whole_lock_holder` names a holder
+//! where the system can.
 //!
 //! **Memory.** A [`Map`] is a range of bytes, at any offset of a file, shared with whoever else maps them, or a copy of which
 //! nobody sees the changes; unmapped when dropped. Pages are its own affair: what it does to a range it does to the pages that

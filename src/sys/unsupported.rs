@@ -33,6 +33,10 @@ pub(crate) fn open_directory(_: &Path) -> io::Result<Fd> {
     unsupported()
 }
 
+pub(crate) fn open_or_make(_: &Path) -> io::Result<Fd> {
+    unsupported()
+}
+
 pub(crate) fn make_directory(_: &Path, _: u32) -> io::Result<()> {
     unsupported()
 }
@@ -188,7 +192,11 @@ impl LockFd {
         match self.0 {}
     }
 
-    pub(crate) fn try_lock_whole(&self) -> io::Result<bool> {
+    pub(crate) fn try_lock_whole(&self, _: Sharing) -> io::Result<bool> {
+        match self.0 {}
+    }
+
+    pub(crate) fn unlock_whole(&self) -> io::Result<()> {
         match self.0 {}
     }
 

@@ -4,6 +4,7 @@ use crate::error::{Error, LockError};
 use crate::object::{Header, Object};
 use crate::owner::{OwnerId, Sleep, Table};
 use crate::prim;
+use crate::segment::Shareable;
 use crate::sync::EventCount;
 use crate::sync::condvar::Condvar;
 use crate::sync::event::Event;
@@ -35,6 +36,12 @@ pub(crate) fn event() -> Rc<Event> {
 pub(crate) fn eventcount() -> Rc<EventCount> {
     // SAFETY: as in `table`.
     Rc::new(unsafe { MaybeUninit::<EventCount>::zeroed().assume_init() })
+}
+
+/// Something of words that are all 0, as it lies in a new object.
+pub(crate) fn zeroed<T: Shareable<Tail = ()>>() -> Rc<T> {
+    // SAFETY: as in `table`; every byte pattern is a value of a `Shareable`.
+    Rc::new(unsafe { MaybeUninit::<T>::zeroed().assume_init() })
 }
 
 /// The header of an object that holds what `schema` says.
