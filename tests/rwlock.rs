@@ -172,7 +172,7 @@ fn start(dir: &Dir, role: &str) -> Child {
 fn readers_are_inside_together_and_a_writer_alone() {
     let dir = Dir::new();
     let (one, two) = (create(&dir.name("m")), open(&dir));
-    let mine = one.state.read(&one).expect("the lock");
+    let mine = one.state.read_timeout(&one, PATIENCE).expect("the lock");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (first, second) = (one.state.try_read(&one), two.state.try_read(&two));
@@ -208,7 +208,7 @@ fn a_timeout_names_who_is_in_the_way() {
         panic!("it reads")
     };
     assert!(waited >= SHORT && held_for >= SHORT / 2);
-    let guard = shared.state.read_upgradable(&shared).expect("readers do not mind");
+    let guard = shared.state.read_upgradable_timeout(&shared, PATIENCE).expect("readers do not mind");
     let not = guard.upgrade_timeout(SHORT).map(drop).expect_err("it reads");
     assert!(not.error().to_string().contains(&reader.pid().to_string()), "{not}");
     drop((not, reader));
@@ -253,9 +253,9 @@ fn what_a_dead_writer_left_is_read_by_nobody_before_it_is_repaired() {
         writer.kill();
         assert!(reader.join().expect("no panic"));
     });
-    let text = shared.state.read(&shared).expect_err("half-changed").to_string();
+    let text = shared.state.read_timeout(&shared, PATIENCE).expect_err("half-changed").to_string();
     assert!(text.contains("`state` of 'm': take the write lock and repair"), "{text}");
-    assert!(needs_repair(shared.state.read_upgradable(&shared)));
+    assert!(needs_repair(shared.state.read_upgradable_timeout(&shared, PATIENCE)));
     for _ in 0..2 {
         let Ok(Locked::OwnerDied(died)) = shared.state.try_write(&shared) else { panic!("no mark") };
         assert_eq!((died.value, died.copy), (1, 0), "half-changed, as it was left");
@@ -264,9 +264,12 @@ fn what_a_dead_writer_left_is_read_by_nobody_before_it_is_repaired() {
             assert!(during.join().expect("no panic"), "somebody is about to repair it");
         });
         drop(died); // not repaired
-        assert!(needs_repair(shared.state.try_read(&shared)) && needs_repair(shared.state.read_upgradable(&shared)));
+        assert!(
+            needs_repair(shared.state.try_read(&shared))
+                && needs_repair(shared.state.read_upgradable_timeout(&shared, PATIENCE))
+        );
     }
-    drop(shared.state.write(&shared).expect("the lock").or_repair(|state| state.copy = state.value));
+    drop(shared.state.write_timeout(&shared, PATIENCE).expect("the lock").or_repair(|state| state.copy = state.value));
     assert_eq!(shared.state.try_read(&shared).expect("repaired").copy, 1);
     assert_eq!(write(&shared).copy, 1);
 }
@@ -276,14 +279,15 @@ fn what_a_dead_writer_left_is_read_by_nobody_before_it_is_repaired() {
 fn a_writer_that_waits_keeps_new_readers_out_and_leaves_nothing_when_it_dies() {
     let dir = Dir::new();
     let (shared, other) = (create(&dir.name("m")), open(&dir));
-    let first = shared.state.read(&shared).expect("the lock");
+    let first = shared.state.read_timeout(&shared, PATIENCE).expect("the lock");
     let mut writer = spawn(dir.path(), "write", &[]);
     wait_for(&dir, WRITER, DRAINING);
     let again = shared.state.read_timeout(&shared, PATIENCE).expect("this thread reads already");
     drop(first);
-    assert!(already_locked(other.state.read(&other)), "it would wait for a writer that waits for it");
+    assert!(already_locked(other.state.read_timeout(&other, PATIENCE)), "it would wait for a writer that waits for it");
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| (holder(shared.state.try_read(&shared)), shared.state.read(&shared).map(drop)));
+        let reader = scope
+            .spawn(|| (holder(shared.state.try_read(&shared)), shared.state.read_timeout(&shared, PATIENCE).map(drop)));
         wait_for(&dir, WRITER, WAITERS);
         writer.kill();
         assert_eq!(reader.join().expect("no panic").0, writer.pid());
@@ -297,7 +301,7 @@ fn a_writer_that_waits_keeps_new_readers_out_and_leaves_nothing_when_it_dies() {
 fn who_reads_already_passes_a_writer_that_waits() {
     let dir = Dir::new();
     let (shared, other) = (create(&dir.name("m")), open(&dir));
-    let mut first = shared.state.read(&shared).expect("the lock");
+    let mut first = shared.state.read_timeout(&shared, PATIENCE).expect("the lock");
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| drop(write(&other)));
         wait_for(&dir, WRITER, DRAINING);
@@ -317,20 +321,32 @@ fn who_would_wait_for_itself_is_told() {
     let dir = Dir::new();
     let (shared, other) = (create(&dir.name("m")), open(&dir));
     let guard = write(&shared);
-    assert!(already_locked(shared.state.read(&shared)) && already_locked(other.state.read(&other)));
-    assert!(already_locked(shared.state.write(&shared)) && already_locked(other.state.write(&other)));
-    assert!(already_locked(shared.state.read_upgradable(&shared)));
+    assert!(
+        already_locked(shared.state.read_timeout(&shared, PATIENCE))
+            && already_locked(other.state.read_timeout(&other, PATIENCE))
+    );
+    assert!(
+        already_locked(shared.state.write_timeout(&shared, PATIENCE))
+            && already_locked(other.state.write_timeout(&other, PATIENCE))
+    );
+    assert!(already_locked(shared.state.read_upgradable_timeout(&shared, PATIENCE)));
     drop(guard);
-    let guard = shared.state.read(&shared).expect("the lock");
-    assert!(already_locked(shared.state.write(&shared)) && already_locked(other.state.write(&other)));
-    assert!(already_locked(shared.state.read_upgradable(&shared)));
-    let again = other.state.read(&other).expect("nobody writes");
+    let guard = shared.state.read_timeout(&shared, PATIENCE).expect("the lock");
+    assert!(
+        already_locked(shared.state.write_timeout(&shared, PATIENCE))
+            && already_locked(other.state.write_timeout(&other, PATIENCE))
+    );
+    assert!(already_locked(shared.state.read_upgradable_timeout(&shared, PATIENCE)));
+    let again = other.state.read_timeout(&other, PATIENCE).expect("nobody writes");
     drop((guard, again));
-    let guard = shared.state.read_upgradable(&shared).expect("the lock");
-    assert!(already_locked(shared.state.read_upgradable(&shared)) && already_locked(other.state.write(&other)));
-    let reads = shared.state.read(&shared).expect("readers do not mind");
+    let guard = shared.state.read_upgradable_timeout(&shared, PATIENCE).expect("the lock");
+    assert!(
+        already_locked(shared.state.read_upgradable_timeout(&shared, PATIENCE))
+            && already_locked(other.state.write_timeout(&other, PATIENCE))
+    );
+    let reads = shared.state.read_timeout(&shared, PATIENCE).expect("readers do not mind");
     let guard = guard.upgrade().expect_err("this thread reads").into_guard();
-    assert!(shared.state.read(&shared).is_ok(), "it goes on reading");
+    assert!(shared.state.read_timeout(&shared, PATIENCE).is_ok(), "it goes on reading");
     drop(reads);
     drop(guard.upgrade().expect("nobody reads"));
     drop(write(&shared));
@@ -340,7 +356,7 @@ fn who_would_wait_for_itself_is_told() {
 fn what_a_closed_attachment_read_is_read_no_more() {
     let dir = Dir::new();
     let (shared, closed) = (create(&dir.name("m")), open(&dir));
-    std::mem::forget(closed.state.read(&closed).expect("the lock"));
+    std::mem::forget(closed.state.read_timeout(&closed, PATIENCE).expect("the lock"));
     assert!(already_locked(shared.state.try_write(&shared)));
     drop(closed);
     drop(write(&shared));
@@ -380,7 +396,7 @@ fn threads_of_one_participant_are_counted_in_its_word() {
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                let _guard = shared.state.read(&shared).expect("the lock");
+                let _guard = shared.state.read_timeout(&shared, PATIENCE).expect("the lock");
                 inside.wait();
                 out.wait();
             });
@@ -427,7 +443,7 @@ fn one_at_a_time_may_come_to_write_and_no_writer_comes_between() {
         assert!(left.join().expect("no panic"), "it writes");
         drop(state);
     });
-    let guard = other.state.read_upgradable(&other).expect("the lock");
+    let guard = other.state.read_upgradable_timeout(&other, PATIENCE).expect("the lock");
     let guard = guard.downgrade();
     assert_eq!((guard.value, guard.copy), (1, 1));
     std::thread::scope(|scope| {
@@ -487,10 +503,10 @@ fn who_finds_no_word_to_read_by_keeps_the_writers() {
 fn who_gives_up_to_write_leaves_the_mark() {
     let dir = Dir::new();
     let (shared, other) = (create(&dir.name("m")), open(&dir));
-    let guard = other.few.read(&other).expect("the lock");
+    let guard = other.few.read_timeout(&other, PATIENCE).expect("the lock");
     let words = [word(&dir, FEW), word(&dir, FEW + 8)];
     drop(guard);
-    clean(shared.few.write(&shared)).abandon();
+    clean(shared.few.write_timeout(&shared, PATIENCE)).abandon();
     poke(&dir, words); // as one that is about to see that it is to be repaired
     assert!(timed_out(shared.few.try_write(&shared)));
     poke(&dir, [0, 0]);
@@ -503,7 +519,7 @@ fn more_holds_than_a_word_counts_take_another_one() {
     const MORE: usize = if cfg!(miri) { 2 } else { 0x3fff + 2 };
     let dir = Dir::new();
     let (shared, other) = (create(&dir.name("m")), open(&dir));
-    let guards: Vec<_> = (0..MORE).map(|_| shared.few.read(&shared).expect("the lock")).collect();
+    let guards: Vec<_> = (0..MORE).map(|_| shared.few.read_timeout(&shared, PATIENCE).expect("the lock")).collect();
     assert_eq!(word(&dir, FEW + 8) & 0xffff != 0, MORE > 0x3fff);
     std::thread::scope(|scope| {
         assert!(scope.spawn(|| timed_out(other.few.try_write(&other))).join().expect("no panic"));
@@ -521,7 +537,7 @@ fn a_panic_of_a_writer_leaves_the_mark_and_that_of_a_reader_nothing() {
         assert!(panicked);
     };
     panics(&|| {
-        let _guard = shared.state.read(&shared).expect("the lock");
+        let _guard = shared.state.read_timeout(&shared, PATIENCE).expect("the lock");
         std::panic::resume_unwind(Box::new(()));
     });
     drop(write(&shared));
@@ -530,7 +546,7 @@ fn a_panic_of_a_writer_leaves_the_mark_and_that_of_a_reader_nothing() {
         std::panic::resume_unwind(Box::new(()));
     });
     assert!(needs_repair(shared.state.try_read(&shared)));
-    drop(shared.state.write(&shared).expect("the lock").or_repair(|_| ()));
+    drop(shared.state.write_timeout(&shared, PATIENCE).expect("the lock").or_repair(|_| ()));
     write(&shared).abandon();
     assert!(needs_repair(shared.state.try_read(&shared)));
     assert!(matches!(shared.state.try_write(&shared), Ok(Locked::OwnerDied(_))));
@@ -564,13 +580,17 @@ fn retiring_ends_every_wait() {
     // What is held, and what is awaited.
     for (writes, awaits) in [(true, "read"), (true, "write"), (false, "write"), (false, "upgrade")] {
         let shared = create(&dir.name("m"));
-        let held = if writes { Err(write(&shared)) } else { Ok(shared.state.read(&shared).expect("the lock")) };
+        let held = if writes {
+            Err(write(&shared))
+        } else {
+            Ok(shared.state.read_timeout(&shared, PATIENCE).expect("the lock"))
+        };
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| match awaits {
-                "read" => shared.state.read(&shared).map(drop),
-                "write" => shared.state.write(&shared).map(drop),
+                "read" => shared.state.read_timeout(&shared, PATIENCE).map(drop),
+                "write" => shared.state.write_timeout(&shared, PATIENCE).map(drop),
                 _ => {
-                    let guard = shared.state.read_upgradable(&shared).expect("readers do not mind");
+                    let guard = shared.state.read_upgradable_timeout(&shared, PATIENCE).expect("readers do not mind");
                     guard.upgrade().map(drop).map_err(LockError::from)
                 }
             });
@@ -579,8 +599,11 @@ fn retiring_ends_every_wait() {
             assert!(retired(waiter.join().expect("no panic")), "{awaits}");
         });
         drop(held);
-        assert!(retired(shared.state.read(&shared).map(drop)) && retired(shared.state.try_write(&shared).map(drop)));
-        assert!(retired(shared.state.read_upgradable(&shared).map(drop)));
+        assert!(
+            retired(shared.state.read_timeout(&shared, PATIENCE).map(drop))
+                && retired(shared.state.try_write(&shared).map(drop))
+        );
+        assert!(retired(shared.state.read_upgradable_timeout(&shared, PATIENCE).map(drop)));
     }
 }
 
@@ -600,7 +623,7 @@ fn a_deadlock_over_a_reader_is_named() {
     let dir = Dir::new();
     let shared = create(&dir.name("m"));
     let mut other = start(&dir, "hold the other, then write");
-    let guard = shared.state.read(&shared).expect("the lock");
+    let guard = shared.state.read_timeout(&shared, PATIENCE).expect("the lock");
     other.say("now write");
     let start = Instant::now();
     let error = loop {
@@ -628,8 +651,8 @@ fn whoever_holds_it_is_listed() {
         held
     };
     let me = std::process::id();
-    let _upgradable = shared.state.read_upgradable(&shared).expect("the lock");
-    let _few = shared.few.read(&shared).expect("the lock");
+    let _upgradable = shared.state.read_upgradable_timeout(&shared, PATIENCE).expect("the lock");
+    let _few = shared.few.read_timeout(&shared, PATIENCE).expect("the lock");
     let mut reader = start(&dir, "read");
     let mut expected = [("few".into(), me, true), ("state".into(), me, true), ("state".into(), reader.pid(), true)];
     expected.sort();
@@ -646,7 +669,7 @@ fn processes_that_read_and_write_at_once_see_what_is_complete() {
     let shared = create(&dir.name("m"));
     let mut children: Vec<_> = (0..3).map(|_| spawn(dir.path(), "use", &[&ROUNDS.to_string()])).collect();
     children.iter_mut().for_each(|child| child.expect("used"));
-    let state = shared.state.read(&shared).expect("the lock");
+    let state = shared.state.read_timeout(&shared, PATIENCE).expect("the lock");
     assert_eq!((state.value, state.copy), (3 * ROUNDS / 2, 3 * ROUNDS / 2));
 }
 

@@ -30,12 +30,7 @@ fn to_write<'a>(me: &Me, board: &'a Segment<Board>, least: &mut u64) -> RwLockWr
 }
 
 /// Comes in to read, repairing what a dead writer left.
-fn to_read<'a, G>(
-    me: &Me,
-    board: &'a Segment<Board>,
-    least: &mut u64,
-    read: impl Fn() -> Result<G, LockError>,
-) -> Option<G> {
+fn to_read<G>(me: &Me, board: &Segment<Board>, least: &mut u64, read: impl Fn() -> Result<G, LockError>) -> Option<G> {
     match read() {
         Ok(guard) => Some(guard),
         Err(LockError::NeedsRepair { .. }) => {
