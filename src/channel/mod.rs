@@ -41,7 +41,7 @@ pub use waitset::{Key, WaitSet};
 use crate::error::Error;
 use crate::object::{Header, Name, Object, Options, Persistence};
 use crate::segment::{Layout, Schema, Shareable};
-use geometry::{Geometry, MESSAGE, MESSAGE_ALIGN, is_of};
+use geometry::{Geometry, MESSAGE, MESSAGE_ALIGN, MESSAGES, RELEASED, is_of};
 
 /// Who gets a message, and what happens when receivers are slower than senders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -233,6 +233,15 @@ fn check_kind(header: &Header, name: &Name, kind: &str) -> Result<(), Error> {
 /// Whether an object is a channel or a service: its description is of messages then, and not of what lies in it.
 pub(crate) fn is_channel(header: &Header) -> bool {
     ["channel", "service"].iter().any(|kind| is_of(&header.schema, kind))
+}
+
+/// What somebody waits for who sleeps on the word at this offset of a channel.
+pub(crate) fn awaited_in_channel(offset: u64) -> Option<&'static str> {
+    match offset {
+        MESSAGES => Some("messages"),
+        RELEASED => Some("room"),
+        _ => None,
+    }
 }
 
 /// What the description of an object says of the messages, or of what else is at `path`.

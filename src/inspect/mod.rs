@@ -4,7 +4,7 @@ mod fields;
 
 pub use fields::{FieldValue, Holder, Inspected, SyncState};
 
-use crate::channel::is_channel;
+use crate::channel::{awaited_in_channel, is_channel};
 use crate::error::{Error, Who};
 use crate::object::{Condition, Directory, Found, Name, Persistence, ToName, memory_left, path_or_default};
 use crate::owner::{self, PARTICIPANTS, Sleep};
@@ -133,7 +133,7 @@ pub struct Participant {
     pub slot: usize,
     /// Who it is.
     pub who: Who,
-    /// What it sleeps on, as it says itself: the path of a lock, condition or event.
+    /// What it sleeps on, as it says itself: the path of a lock, condition or event; in a channel `messages` or `room`.
     pub sleeps_on: Option<String>,
 }
 
@@ -148,10 +148,14 @@ pub fn inspect(name: impl ToName, most: usize) -> Result<Inspection, Error> {
     let (table, meta) = (found.table()?, found.meta()?);
     let reading = Reading { found: &found, table: &table };
     let fields = if is_channel(&found.header) { Vec::new() } else { reading.fields(most) };
+    let awaited = |offset| match awaited_in_channel(offset).filter(|_| is_channel(&found.header)) {
+        Some(what) => what.to_owned(),
+        None => fields::awaited(&fields, offset),
+    };
     let participant = |slot| {
         let who = reading.attached(slot)?;
         let offset = owner::sleep_in(&table, slot).map(Sleep::offset);
-        Some(Participant { slot, who, sleeps_on: offset.map(|offset| fields::awaited(&fields, offset)) })
+        Some(Participant { slot, who, sleeps_on: offset.map(awaited) })
     };
     Ok(Inspection {
         object: describe_with(&found, &table)?,

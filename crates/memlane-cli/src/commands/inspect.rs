@@ -83,7 +83,7 @@ struct Sight {
 impl Sight {
     fn held_for(&self, field: &Inspected, holder: &Holder) -> Option<Duration> {
         let throughout = self.held.iter().any(|(offset, its)| *offset == field.offset && its == holder);
-        (throughout && !self.watched.is_zero()).then_some(self.watched)
+        (throughout && holder.alive && !self.watched.is_zero()).then_some(self.watched)
     }
 
     fn print(&self, out: &mut impl Write) -> Result<(), Failure> {

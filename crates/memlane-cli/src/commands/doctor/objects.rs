@@ -2,7 +2,7 @@
 
 use super::Finding;
 use crate::report::{Bytes, Counted, listed};
-use memlane::{FieldValue, Inspection, Listed, SyncState};
+use memlane::{FieldValue, Holder, Inspection, Listed, SyncState};
 
 /// How many are named one by one.
 const NAMED: usize = 5;
@@ -71,9 +71,13 @@ fn locks(object: &Listed) -> Vec<Finding> {
     let Ok(Inspection { fields, .. }) = memlane::inspect(object.name.as_str(), 64) else { return Vec::new() };
     let finding = |path: &str, sync: &SyncState| {
         let lock = format!("`{path}` of {}", object.name);
-        let fix =
-            format!("nothing: whoever locks it next is told, and repairs; `memlane inspect {}` shows it", object.name);
-        let dead = sync.holders.iter().find(|holder| !holder.alive);
+        let fix = format!(
+            "lock it: who does so next is told, and repairs the data; `memlane inspect {}` shows it",
+            object.name
+        );
+        // A dead reader, and a permit of the dead, are in nobody's way.
+        let changes = |holder: &&Holder| ["holds it", "writes"].contains(&holder.role);
+        let dead = sync.holders.iter().filter(changes).find(|holder| !holder.alive);
         match dead {
             Some(holder) => {
                 let who = holder.who.as_ref().map_or("an unknown process".into(), ToString::to_string);

@@ -15,8 +15,9 @@ pub(super) fn look(system: &System) -> Vec<Finding> {
         Ok(space) => space,
         Err(error) => return vec![Finding::failed("directory", refused(&error))],
     };
-    let mut findings = vec![directory(&space.directory), mount(&space, system)];
-    findings.push(room(&space));
+    let on = system.mount_of(&space.directory);
+    let point = on.as_ref().map_or("its mount", |(_, point)| point);
+    let mut findings = vec![directory(&space.directory), mount(&space, on.as_ref()), room(&space, point)];
     findings.extend(files(&space.directory));
     findings
 }
@@ -39,8 +40,8 @@ fn directory(path: &Path) -> Finding {
     Finding::ok("directory", format!("{}, {named}, of user {}, mode {mode:04o}{shared}", path.display(), meta.uid()))
 }
 
-fn mount(space: &Space, system: &System) -> Finding {
-    let on = system.mount_of(&space.directory).map_or(String::new(), |mount| format!("{mount}, "));
+fn mount(space: &Space, on: Option<&(String, String)>) -> Finding {
+    let on = on.map_or(String::new(), |(kind, point)| format!("{kind} on {point}, "));
     let size = format!("{on}{}", Bytes(space.total));
     if space.in_memory {
         Finding::ok("mount", size)
@@ -50,8 +51,7 @@ fn mount(space: &Space, system: &System) -> Finding {
     }
 }
 
-fn room(space: &Space) -> Finding {
-    let mount = space.directory.ancestors().nth(1).unwrap_or(&space.directory).display();
+fn room(space: &Space, mount: &str) -> Finding {
     let enlarge = format!(
         "`memlane gc`, or `mount -o remount,size=SIZE {mount}`; in a container `docker run --shm-size=SIZE`, in a \
          Kubernetes pod an emptyDir with `medium: Memory`"
@@ -100,7 +100,7 @@ mod tests {
         let judged = |free, total, memory_left| {
             let mut space: Space = real.clone();
             (space.free, space.total, space.memory_left) = (free, total, memory_left);
-            room(&space).level
+            room(&space, "/dev/shm").level
         };
         let (mib, gib) = (1 << 20, 1 << 30);
         assert_eq!(judged(gib, 2 * gib, None), Level::Ok);

@@ -38,18 +38,17 @@ impl System {
         findings
     }
 
-    /// What a path is mounted on, as `tmpfs on /dev/shm`.
-    pub(super) fn mount_of(&self, path: &Path) -> Option<String> {
+    /// What kind of file system a path is on, and where that is mounted.
+    pub(super) fn mount_of(&self, path: &Path) -> Option<(String, String)> {
         let mounts = self.read("proc/self/mountinfo")?;
         let mount = mounts.lines().filter_map(|line| {
             let (place, kind) = line.split_once(" - ")?;
             // Blanks and the like are written as octal numbers.
             let point = place.split(' ').nth(4)?.replace("\\040", " ");
-            path.starts_with(&point)
-                .then(|| (point.len(), format!("{} on {point}", kind.split(' ').next().unwrap_or("?"))))
+            path.starts_with(&point).then(|| (kind.split(' ').next().unwrap_or("?").to_owned(), point))
         });
         // Of several at the same place, the last one is on top.
-        mount.max_by_key(|(length, _)| *length).map(|(_, text)| text)
+        mount.max_by_key(|(_, point)| point.len())
     }
 
     fn container(&self) -> Option<Finding> {
@@ -120,10 +119,10 @@ fn limit(limits: &str, name: &str) -> Option<u64> {
 fn descriptors(limits: &str) -> Finding {
     match limit(limits, "Max open files") {
         Some(most) if most < DESCRIPTORS => {
-            let found = format!("{most} descriptors at most, and each object takes two");
+            let found = format!("{most} descriptors at most, and each object takes three");
             Finding::warning("limits", found, "`ulimit -n 4096`")
         }
-        Some(most) => Finding::ok("limits", format!("{most} descriptors, two for each object")),
+        Some(most) => Finding::ok("limits", format!("{most} descriptors, three for each object")),
         None => Finding::ok("limits", "any number of descriptors"),
     }
 }
@@ -176,7 +175,7 @@ mod tests {
         let findings = system(&[("proc/self/limits", LIMITS)]).look();
         let found: Vec<_> = findings.iter().map(|finding| (finding.level, finding.found.as_str())).collect();
         let expected = [
-            (Level::Warning, "20 descriptors at most, and each object takes two"),
+            (Level::Warning, "20 descriptors at most, and each object takes three"),
             (Level::Note, "64.0 KiB can be locked in memory (`ulimit -l`)"),
         ];
         assert_eq!(found, expected);
@@ -209,9 +208,12 @@ mod tests {
         let mounts = "27 1 254:0 / / rw - ext4 /dev/vda rw\n25 24 0:23 / /dev/shm rw - tmpfs tmpfs rw,size=1k\n\
                       26 24 0:24 / /dev/shm/a\\040b rw shared:1 - ramfs none rw\n";
         let system = system(&[("proc/self/mountinfo", mounts)]);
-        let mount = |path: &str| system.mount_of(Path::new(path));
-        assert_eq!(mount("/dev/shm/x").as_deref(), Some("tmpfs on /dev/shm"));
-        assert_eq!(mount("/dev/shm/a b/c").as_deref(), Some("ramfs on /dev/shm/a b"));
-        assert_eq!(mount("/dev/shmem").as_deref(), Some("ext4 on /"));
+        for (path, kind, point) in [
+            ("/dev/shm/x", "tmpfs", "/dev/shm"),
+            ("/dev/shm/a b/c", "ramfs", "/dev/shm/a b"),
+            ("/dev/shmem", "ext4", "/"),
+        ] {
+            assert_eq!(system.mount_of(Path::new(path)), Some((kind.into(), point.into())));
+        }
     }
 }
