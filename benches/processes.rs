@@ -104,8 +104,10 @@ fn read(ours: &Segment<Ours>) -> u64 {
 fn start(act: impl Fn()) -> libc::pid_t {
     // SAFETY: this process has one thread, so a child of it can do all that it can.
     let child = unsafe { libc::fork() };
-    while child == 0 {
-        act();
+    if child == 0 {
+        loop {
+            act();
+        }
     }
     child
 }
@@ -113,8 +115,12 @@ fn start(act: impl Fn()) -> libc::pid_t {
 /// What the first of the other processes does.
 fn be_the_other(ours: &Segment<Ours>, theirs: &Theirs) {
     match theirs.part.load(Ordering::Relaxed) {
-        READ_OURS => drop(black_box(read(ours))),
-        READ_THEIRS => drop(black_box(theirs.read())),
+        READ_OURS => {
+            black_box(read(ours));
+        }
+        READ_THEIRS => {
+            black_box(theirs.read());
+        }
         PONG => {
             if ours.ping.take(ours, Until::timeout(Duration::from_millis(10))).is_ok() {
                 ours.pong.set();
@@ -150,8 +156,12 @@ fn main() {
         theirs.part.store(NOTHING, Ordering::Relaxed);
         took
     };
-    let read_ours = || drop(black_box(read(black_box(&ours))));
-    let read_theirs = || drop(black_box(black_box(theirs).read()));
+    let read_ours = || {
+        black_box(read(black_box(&ours)));
+    };
+    let read_theirs = || {
+        black_box(black_box(theirs).read());
+    };
     let mut alone = [
         Contender::new("memlane", BLOCK, |rounds| time(rounds, read_ours)),
         Contender::new("pthread rwlock", BLOCK, |rounds| time(rounds, read_theirs)),
