@@ -465,6 +465,7 @@ fn from_writing_to_reading_there_is_no_gap() {
         let writer = scope.spawn(|| write(&other).value = 2);
         wait_for(&dir, WRITER, WAITERS);
         let state = state.downgrade();
+        assert_ne!(word(&dir, READER), 0, "it is counted before the writer's word is free");
         wait_for(&dir, WRITER, DRAINING);
         assert_eq!(state.value, 1);
         drop(state);
