@@ -10,7 +10,7 @@ use memlane::{
 use std::fs::File;
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
-use std::sync::Barrier;
+use std::sync::{Barrier, mpsc};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -414,32 +414,35 @@ fn threads_of_one_participant_are_counted_in_its_word() {
 fn one_at_a_time_may_come_to_write_and_no_writer_comes_between() {
     let dir = Dir::new();
     let (shared, other) = (create(&dir.name("m")), open(&dir));
-    let (guard, reads) = (shared.state.read_upgradable_timeout(&shared, AT_ONCE).expect("the lock"), Barrier::new(2));
+    let guard = shared.state.read_upgradable_timeout(&shared, AT_ONCE).expect("the lock");
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            assert!(timed_out(other.state.read_upgradable_timeout(&other, AT_ONCE)));
-            assert!(timed_out(other.state.try_write(&other)));
-            let read = other.state.try_read(&other).expect("readers do not mind");
-            reads.wait();
-            reads.wait();
+        let ((says, said), (tells, told)) = (mpsc::channel(), mpsc::channel::<()>());
+        let other = &other;
+        let reader = scope.spawn(move || {
+            assert!(timed_out(other.state.read_upgradable_timeout(other, AT_ONCE)));
+            assert!(timed_out(other.state.try_write(other)));
+            let read = other.state.try_read(other).expect("readers do not mind");
+            says.send(()).expect("the test listens");
+            let _ = told.recv();
             drop(read);
         });
-        reads.wait();
+        said.recv().expect("it reads");
         let not = guard.upgrade_timeout(SHORT).map(drop).expect_err("somebody reads");
         assert!(matches!(not.error(), LockError::TimedOut { holder: Some(_), .. }), "{not:?}");
         let guard = not.into_guard();
-        let another = scope.spawn(|| other.state.try_read(&other).is_ok());
+        let another = scope.spawn(|| other.state.try_read(other).is_ok());
         assert!(another.join().expect("no panic"), "it lets readers in again");
-        let release = scope.spawn(|| {
-            wait_for(&dir, WRITER, DRAINING);
-            reads.wait();
+        let dir = &dir;
+        let release = scope.spawn(move || {
+            wait_for(dir, WRITER, DRAINING);
+            drop(tells);
         });
         let mut state = guard.upgrade().expect("no end but that");
         state.value += 1;
-        assert!(reader.is_finished() || word(&dir, WRITER) & DRAINING == 0);
+        assert!(reader.is_finished() || word(dir, WRITER) & DRAINING == 0);
         release.join().expect("no panic");
         state.copy += 1;
-        let left = scope.spawn(|| timed_out(other.state.try_read(&other)));
+        let left = scope.spawn(|| timed_out(other.state.try_read(other)));
         assert!(left.join().expect("no panic"), "it writes");
         drop(state);
     });
@@ -462,6 +465,7 @@ fn from_writing_to_reading_there_is_no_gap() {
         let writer = scope.spawn(|| write(&other).value = 2);
         wait_for(&dir, WRITER, WAITERS);
         let state = state.downgrade();
+        assert_ne!(word(&dir, READER), 0, "it is counted before the writer's word is free");
         wait_for(&dir, WRITER, DRAINING);
         assert_eq!(state.value, 1);
         drop(state);
