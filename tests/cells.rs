@@ -166,6 +166,27 @@ fn nobody_reads_a_mixture() {
 }
 
 #[test]
+fn two_write_a_cell_in_turns() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("c"));
+    let writes = if cfg!(miri) { 10 } else { times(50_000, 1_000_000) };
+    std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let shared = &shared;
+            scope.spawn(move || {
+                for round in 0..writes {
+                    shared.cell.write(shared, [2 * round + writer; 12]).expect("its turn");
+                    if round % 8 == 0 {
+                        number(shared.cell.read(shared).expect("nobody dies"));
+                    }
+                }
+            });
+        }
+    });
+    assert!(number(shared.cell.read(&shared).expect("nobody died")) >= 2 * (writes - 1));
+}
+
+#[test]
 fn who_writes_may_not_write_within_that() {
     let dir = Dir::new();
     let shared = create(&dir.name("c"));

@@ -154,7 +154,18 @@ fn a_wait_ends_when_a_permit_comes_back_or_the_object_is_retired() {
         retire(dir.name("s")).expect("it is there");
         assert!(matches!(told.recv_timeout(PATIENCE), Ok(Err(LockError::Retired { .. }))));
     });
-    assert!(matches!(shared.slots.try_acquire(&shared), Err(LockError::Retired { .. })));
+    for refused in [shared.slots.try_acquire(&shared), shared.slots.acquire(&shared)] {
+        assert!(matches!(refused, Err(LockError::Retired { .. })));
+    }
+}
+
+#[test]
+fn a_free_permit_of_a_retired_object_is_refused() {
+    let dir = Dir::new();
+    let shared = create(&dir.name("s"));
+    retire(dir.name("s")).expect("it is there");
+    assert!(matches!(shared.slots.acquire(&shared), Err(LockError::Retired { .. })));
+    assert_eq!(shared.slots.available(&shared), 3, "nobody has taken it");
 }
 
 #[test]
