@@ -232,6 +232,45 @@ fn a_region_gives_its_last_page_back_and_its_addresses_stay_its_own() {
 }
 
 #[test]
+fn what_is_given_back_bit_by_bit_is_free_in_the_end() {
+    if ON_THE_HEAP {
+        return;
+    }
+    const PAGE: usize = 4096;
+    // From the back, then from the front, by less than a page each time.
+    let mut region = Memory::anonymous(10 * PAGE as u64).expect("memory").map_mut(..).expect("mapped");
+    region.write_at(0, &pattern(0, 10 * PAGE)).expect("inside");
+    let first = region.as_ptr();
+    for len in (0..=40).rev().map(|tenths| tenths * PAGE / 10 + 6 * PAGE) {
+        region.shrink_to(..len).expect("inside");
+    }
+    assert_eq!((region.len(), of_mapping(first, "Rss:")), (6 * PAGE, 6 * PAGE as u64));
+    for _ in 0..40 {
+        region.shrink_to(PAGE / 10..).expect("inside");
+    }
+    let left = region.as_ptr();
+    assert_eq!(left.addr(), first.addr() + 40 * (PAGE / 10));
+    assert_eq!(of_mapping(left, "Rss:"), 6 * PAGE as u64 - (left.addr() - first.addr()) as u64 / 4096 * 4096);
+    assert_eq!(bytes_of(region.len(), |to| region.read_at(0, to).expect("inside")), pattern(40 * 409, region.len()));
+
+    // The first page goes too, if the region does not begin with it.
+    let dir = Dir::new();
+    let object = SharedMemory::create(dir.name("cam"), 40_000, &options()).expect("a fresh object");
+    let mut written = object.map_mut_range(100..).expect("mapped");
+    let page = written.as_ptr().wrapping_sub(100);
+    written.shrink_to(PAGE..).expect("inside");
+    assert_eq!(of_mapping(page.wrapping_add(PAGE), "Rss:"), 40_960 - PAGE as u64);
+    let mut read = Memory::anonymous(40_000).expect("memory").map(100..).expect("mapped");
+    let page = read.as_ptr().wrapping_sub(100);
+    read.shrink_to(PAGE..).expect("inside");
+    assert_eq!(of_mapping(page.wrapping_add(PAGE), "Rss:"), 40_960 - PAGE as u64);
+
+    // What is left of a region of which nothing is left can be told of like any other.
+    read.shrink_to(read.len()..).expect("inside");
+    read.lock_in_memory().expect("nothing to lock");
+}
+
+#[test]
 fn an_empty_file_and_an_empty_range_are_empty_regions() {
     let dir = Dir::new();
     let file = Memory::create(path(&dir), 0).expect("a new file");

@@ -219,7 +219,7 @@ impl Memory {
             let access = if access == Access::ReadWrite { access } else { Access::Read };
             map.populate(0..len, access).map_err(no_space)?;
         }
-        Ok(Mapping::new(map, &name, access, 0))
+        Ok(Mapping::new(map, &name, access, 0, 0))
     }
 }
 
