@@ -27,6 +27,7 @@ fn child() {
         "write a half" => write_a_half(&arguments[0]),
         "grow" => grow(&arguments[0]),
         "no room" => no_room(),
+        "grow too far" => grow_too_far(&arguments[0]),
         "lock too much" => lock_too_much(),
         "fork" => fork(),
         other => panic!("no role {other}"),
@@ -687,6 +688,32 @@ fn no_room() {
     is_no_space(file.map_mut(..).expect_err("a write to it would be a SIGBUS"));
     is_no_space(file.map(..).expect_err("a read of it would be a SIGBUS"));
     is_no_space(file.map_copy(..).expect_err("a read of it would be a SIGBUS"));
+    say("right");
+}
+
+#[test]
+fn a_file_does_not_grow_beyond_what_this_process_may_write() {
+    if ON_THE_HEAP {
+        return;
+    }
+    let dir = Dir::new();
+    let limited = ["sh", "-c", "ulimit -f 200 && exec \"$@\"", "sh"].map(str::to_owned);
+    let path = path(&dir);
+    Memory::create(&path, 90_000).expect("a new file");
+    let mut child = spawn_under(&limited, dir.path(), "grow too far", &[path.to_str().expect("plain")]);
+    child.expect("right");
+    assert!(child.finish().success());
+}
+
+fn grow_too_far(path: &str) {
+    let file = Memory::open(path).expect("it is there");
+    let passed = Memory::from_fd(File::options().read(true).write(true).open(path).expect("it is there").into());
+    for file in [&file, &passed.expect("a file")] {
+        file.grow(95_000).expect("it may");
+        let error = file.grow(250_000).expect_err("it may not, and is not killed for it");
+        assert!(matches!(&error, Error::NoSpace { need: 250_000, .. }), "{error:?}");
+        assert!(error.to_string().contains("ulimit -f"), "{error}");
+    }
     say("right");
 }
 

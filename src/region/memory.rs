@@ -45,7 +45,7 @@ impl Memory {
     pub fn create(path: impl AsRef<Path>, size: u64) -> Result<Self, Error> {
         let (path, name) = (path.as_ref(), file_name(path.as_ref())?);
         let directory = directory_of(path)?;
-        check_space(&path.display(), Some(&directory), size, false)?;
+        check_space(&path.display(), Some(&directory), size, size, false)?;
         let no_space = |error| out_of_space(error, &path.display(), Some(&directory), size);
         let file = sys::create_unnamed(directory.fd(), 0o600).map_err(no_space)?;
         sys::reserve(&file, size).map_err(no_space)?;
@@ -96,7 +96,7 @@ impl Memory {
     /// [`Error::NoSpace`] if neither the machine nor a container's limit has the memory, and [`Error::Os`].
     pub fn anonymous(size: u64) -> Result<Self, Error> {
         const NAME: &str = "anonymous memory";
-        check_space(&NAME, None, size, false)?;
+        check_space(&NAME, None, size, size, false)?;
         let no_space = |error| out_of_space(error, &NAME, None, size);
         let file = sys::create_anonymous("memlane", 0o600).map_err(no_space)?;
         sys::reserve(&file, size).map_err(no_space)?;
@@ -139,9 +139,9 @@ impl Memory {
             }
             _ => self.out_of_space(error, size - old),
         };
-        if self.is_place_known()? {
-            check_space(&self.name.display(), self.directory.as_ref(), size - old, false)?;
-        }
+        // What is left in a place that is not known cannot be looked at.
+        let blind = !self.is_place_known()?;
+        check_space(&self.name.display(), self.directory.as_ref(), size, size - old, blind)?;
         sys::reserve_range(&self.file, old, size - old).map_err(failed)?;
         prim::step();
         sys::extend(&self.file, size).map_err(failed)?;
