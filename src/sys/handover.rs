@@ -16,9 +16,12 @@ pub(crate) fn create_anonymous(label: &str, mode: u32) -> io::Result<Fd> {
     let label = c_string(OsStr::new(label))?;
     // SAFETY: `label` is a NUL-terminated string that outlives the call.
     let create = |flags| retry(|| unsafe { libc::memfd_create(label.as_ptr(), flags) });
-    const NOEXEC_SEAL: libc::c_uint = 8; // `libc` has it for other systems only
+    const NOEXEC_SEAL: libc::c_uint = 8; // `libc` has these two for other systems only
+    const EXEC: libc::c_uint = 16;
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    let fd = match create(flags | NOEXEC_SEAL) {
+    // What is sealed so can have no mode with the right to execute.
+    let executes = if mode & 0o111 == 0 { NOEXEC_SEAL } else { EXEC };
+    let fd = match create(flags | executes) {
         // A kernel before 6.3 knows no memory that cannot be executed.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => create(flags)?,
         result => result?,
