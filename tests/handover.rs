@@ -484,6 +484,11 @@ fn descriptors() {
         assert_hand_over(receive(&sound, &vec![one[0]; count]), wrong, &["several descriptors"]);
     }
     assert_hand_over(receive(&message(id ^ 1, b"cam"), &one), wrong, &["'cam'", "another object"]);
+    let pid = format!("pid {}", std::process::id());
+    let (pipe, _) = std::io::pipe().expect("a pipe");
+    let no_memory = receive(&sound, &[pipe.as_raw_fd()]);
+    assert_hand_over(no_memory, ErrorKind::Unsupported, &["'cam'", "no memory", &pid]);
+    drop(pipe);
     assert_eq!(open(), before);
 
     // Any bytes, mostly almost right ones, with any number of descriptors.
