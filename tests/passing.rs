@@ -293,6 +293,15 @@ fn a_descriptor_goes_out_and_comes_in() {
         let error = Memory::from_fd(open(flags)).expect_err("it cannot be read").to_string();
         assert!(error.contains("was not opened for reading"), "{error}");
     }
+    // As a descriptor is that was inherited.
+    let inherited = open(libc::O_RDONLY);
+    // SAFETY: the calls take no pointers.
+    unsafe {
+        assert_eq!(libc::fcntl(inherited.as_raw_fd(), libc::F_SETFD, 0), 0);
+        let memory = Memory::from_fd(inherited).expect("a file");
+        let flags = libc::fcntl(memory.as_fd().as_raw_fd(), libc::F_GETFD);
+        assert_eq!(flags, libc::FD_CLOEXEC, "programs that are executed do not get it");
+    }
     let (socket, _) = UnixStream::pair().expect("sockets");
     let directory = File::open(dir.path()).expect("the directory");
     for other in [OwnedFd::from(socket), directory.into()] {
