@@ -233,6 +233,44 @@ fn whatever_comes_instead_is_an_error_and_its_descriptors_are_closed() {
 }
 
 #[test]
+fn memory_that_was_never_reserved_is_not_taken() {
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    // SAFETY: the name is a string; the descriptor is new.
+    let fd = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"huge".as_ptr(), libc::MFD_ALLOW_SEALING)) };
+    File::from(fd.try_clone().expect("a descriptor")).set_len(1 << 50).expect("a hole takes nothing");
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: the call takes no pointers.
+    assert_eq!(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) }, 0);
+    send(&theirs, &message(1 << 50), &[&fd]);
+    let said = refusal(Memory::receive_from(&ours));
+    assert!(said.contains("is not reserved") && said.contains("Memory::anonymous"), "{said}");
+}
+
+#[test]
+fn a_descriptor_of_the_peer_that_comes_by_itself_is_closed() {
+    const PASS_PIDFD: libc::c_int = 76;
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    let on: libc::c_int = 1;
+    // SAFETY: the option is valid for the duration of the call.
+    let set = unsafe {
+        let size = size_of::<libc::c_int>() as u32;
+        libc::setsockopt(ours.as_raw_fd(), libc::SOL_SOCKET, PASS_PIDFD, (&raw const on).cast(), size)
+    };
+    if set != 0 {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: a kernel before 6.5 passes no such descriptor");
+        return;
+    }
+    let pidfds = || {
+        let all = fs::read_dir("/proc/self/fd").expect("the descriptors");
+        let links = all.filter_map(|entry| fs::read_link(entry.expect("an entry").path()).ok());
+        links.filter(|link| link.to_string_lossy().contains("pidfd")).count()
+    };
+    Memory::anonymous(10).expect("memory").send_over(&theirs).expect("sent");
+    Memory::receive_from(&ours).expect("sent");
+    assert_eq!(pidfds(), 0);
+}
+
+#[test]
 fn only_sealed_memory_is_sent() {
     let (ours, mut theirs) = UnixStream::pair().expect("sockets");
     let dir = Dir::new();

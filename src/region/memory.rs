@@ -5,7 +5,7 @@ use super::{Region, RegionCopy};
 use crate::error::Error;
 use crate::object::{Directory, check_space, out_of_space};
 use crate::prim;
-use crate::sys::{self, Access, Fd, Kind, Map};
+use crate::sys::{self, Access, Fd, Kind, Map, Meta};
 use std::io;
 use std::ops::{Range, RangeBounds};
 use std::path::{Path, PathBuf};
@@ -115,7 +115,11 @@ impl Memory {
     ///
     /// [`Error::Os`] if the system does not say.
     pub fn size(&self) -> Result<u64, Error> {
-        Ok(sys::meta(&self.file).map_err(Error::os("look at", self.name.display()))?.len)
+        Ok(self.meta()?.len)
+    }
+
+    pub(super) fn meta(&self) -> Result<Meta, Error> {
+        sys::meta(&self.file).map_err(Error::os("look at", self.name.display()))
     }
 
     /// Makes a file longer, up to `size` bytes: new ones are zero, and reserved. What is mapped stays as it is. A file that is as long

@@ -138,6 +138,7 @@ fn to_meta(meta: &fs::Metadata) -> Meta {
         mode: meta.mode() & 0o7777,
         links: meta.nlink(),
         len: meta.len(),
+        taken: meta.blocks().saturating_mul(512),
         identity: (meta.dev(), meta.ino()),
     }
 }
