@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// How often it is looked who holds what.
 const EACH: Duration = Duration::from_millis(10);
 
+/// How wide a column is at most; what is longer stands out. A description may have names of any length.
+const WIDEST: usize = 80;
+
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Inspect {
@@ -114,8 +117,8 @@ impl Sight {
         });
         let heads = ["OFFSET", "SIZE", "FIELD", "TYPE", "VALUE"].map(str::to_owned);
         let rows: Vec<[String; 5]> = [heads].into_iter().chain(rows).collect();
-        let [a, b, c, d] =
-            std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+        let wide = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let [a, b, c, d] = std::array::from_fn(|column| wide(column).min(WIDEST));
         writeln!(out)?;
         for [offset, size, path, kind, value] in &rows {
             writeln!(out, "{}", format!("{offset:>a$}  {size:>b$}  {path:c$}  {kind:d$}  {value}").trim_end())?;
