@@ -846,9 +846,19 @@ fn the_limit_of_locked_memory_is_named() {
     // SAFETY: the call takes nothing.
     let is_root = unsafe { libc::geteuid() } == 0;
     let wrapper: Vec<String> = limited.into_iter().chain(is_root.then_some(dropped).into_iter().flatten()).collect();
-    let mut child = spawn_under(&wrapper, dir.path(), "lock too much", &[]);
-    child.expect("right");
-    assert!(child.finish().success());
+    let mut wrappers = vec![wrapper];
+    // Whoever is root in a container of his own has the right there, and it counts for nothing.
+    let container = ["unshare", "--user", "--map-root-user"];
+    if Command::new(container[0]).args(&container[1..]).arg("true").status().is_ok_and(|status| status.success()) {
+        wrappers.push(["sh", "-c", "ulimit -l 64 && exec \"$@\"", "sh"].into_iter().chain(container).map(str::to_owned).collect());
+    } else {
+        let _ = writeln!(io::stderr(), "SKIPPED: no user namespace can be made");
+    }
+    for wrapper in wrappers {
+        let mut child = spawn_under(&wrapper, dir.path(), "lock too much", &[]);
+        child.expect("right");
+        assert!(child.finish().success());
+    }
 }
 
 fn lock_too_much() {

@@ -138,7 +138,9 @@ pub(crate) fn lock_limit() -> Option<(u64, u64)> {
     let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
     let locked = field("VmLck:")?.split_whitespace().next()?.parse::<u64>().ok()?;
     const IPC_LOCK: u32 = 14;
-    let all = u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()? >> IPC_LOCK & 1 == 1;
+    // That right counts in the first user namespace alone, in which every user is as it is.
+    let first = fs::read_to_string("/proc/self/uid_map").ok()?.split_whitespace().eq(["0", "0", "4294967295"]);
+    let all = first && u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()? >> IPC_LOCK & 1 == 1;
     (known && !all && limit.rlim_cur != libc::RLIM_INFINITY).then_some((limit.rlim_cur, locked * 1024))
 }
 
