@@ -71,9 +71,12 @@ fn locks(object: &Listed) -> Vec<Finding> {
     let Ok(Inspection { fields, .. }) = memlane::inspect(object.name.as_str(), 64) else { return Vec::new() };
     let finding = |path: &str, sync: &SyncState| {
         let lock = format!("`{path}` of {}", object.name);
-        let fix =
-            format!("nothing: whoever locks it next is told, and repairs; `memlane inspect {}` shows it", object.name);
         let dead = sync.holders.iter().find(|holder| !holder.alive);
+        // Who only read, had a permit or took part left no data half-changed.
+        let writes = dead.is_none_or(|holder| sync.needs_repair || matches!(holder.role, "holds it" | "writes"));
+        let next =
+            if writes { "whoever locks it next is told, and repairs" } else { "it counts no more for the others" };
+        let fix = format!("nothing: {next}; `memlane inspect {}` shows it", object.name);
         match dead {
             Some(holder) => {
                 let who = holder.who.as_ref().map_or("an unknown process".into(), ToString::to_string);

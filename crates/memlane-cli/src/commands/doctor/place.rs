@@ -16,7 +16,7 @@ pub(super) fn look(system: &System) -> Vec<Finding> {
         Err(error) => return vec![Finding::failed("directory", refused(&error))],
     };
     let mut findings = vec![directory(&space.directory), mount(&space, system)];
-    findings.push(room(&space));
+    findings.push(room(&space, system));
     findings.extend(files(&space.directory));
     findings
 }
@@ -50,8 +50,9 @@ fn mount(space: &Space, system: &System) -> Finding {
     }
 }
 
-fn room(space: &Space) -> Finding {
-    let mount = space.directory.ancestors().nth(1).unwrap_or(&space.directory).display();
+fn room(space: &Space, system: &System) -> Finding {
+    let on = system.mount_of(&space.directory);
+    let mount = on.as_deref().and_then(|on| on.split_once(" on ")).map_or("/dev/shm", |(_, point)| point);
     let enlarge = format!(
         "`memlane gc`, or `mount -o remount,size=SIZE {mount}`; in a container `docker run --shm-size=SIZE`, in a \
          Kubernetes pod an emptyDir with `medium: Memory`"
@@ -91,7 +92,7 @@ fn files(directory: &Path) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::room;
-    use crate::commands::doctor::Level;
+    use crate::commands::doctor::{Level, system::System};
     use memlane::Space;
 
     #[test]
@@ -100,7 +101,7 @@ mod tests {
         let judged = |free, total, memory_left| {
             let mut space: Space = real.clone();
             (space.free, space.total, space.memory_left) = (free, total, memory_left);
-            room(&space).level
+            room(&space, &System::real()).level
         };
         let (mib, gib) = (1 << 20, 1 << 30);
         assert_eq!(judged(gib, 2 * gib, None), Level::Ok);
