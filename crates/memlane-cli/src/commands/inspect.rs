@@ -3,7 +3,7 @@
 use super::ls::{object_as_json, state};
 use super::top::info_as_json;
 use crate::failure::Failure;
-use crate::report::{Bytes, Counted, Time, as_json, called, listed, policy};
+use crate::report::{Bytes, Counted, Time, WIDEST, as_json, called, listed, policy};
 use crate::stop::stopped;
 use clap::Args;
 use memlane::{ChannelInfo, FieldValue, Holder, Inspected, Inspection, Observer, Persistence, SyncState};
@@ -13,9 +13,6 @@ use std::time::{Duration, Instant};
 
 /// How often it is looked who holds what.
 const EACH: Duration = Duration::from_millis(10);
-
-/// How wide a column is at most; what is longer stands out. A description may have names of any length.
-const WIDEST: usize = 80;
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]

@@ -184,7 +184,7 @@ fn what_is_not_there_raw_damaged_or_foreign_is_told_apart() {
 fn a_description_with_endless_names_is_shown_all_the_same() {
     let place = Place::new();
     let (path, kind) = ("x".repeat(100_000), "y".repeat(100_000));
-    let schema = format!("\tS\t0\t8\n{path}\t{kind}\t0\t4\ny\tu32\t4\t4\n");
+    let schema = format!("\t{kind}\t0\t8\n{path}\t{kind}\t0\t4\ny\tu32\t4\t4\n");
     let data = (8448 + schema.len() as u64).next_multiple_of(4096);
     let mut bytes = vec![0; data as usize + 8];
     let mut put = |offset: usize, field: &[u8]| bytes[offset..offset + field.len()].copy_from_slice(field);
@@ -200,5 +200,8 @@ fn a_description_with_endless_names_is_shown_all_the_same() {
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("ours");
     let table = place.run(&["inspect", "long"]).ok();
     assert!(line(&table, "y").ends_with(" 0"), "the others are there");
+    // Nor does one such object keep all others from being listed.
+    let _other = SharedMemory::create(named(&place, "other"), 10, &Options::new()).expect("a fresh object");
+    assert!(place.run(&["ls"]).ok().contains("\nother "));
     place.run(&["rm", "long"]).ok();
 }
