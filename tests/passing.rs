@@ -159,10 +159,14 @@ fn a_dead_peer_and_a_silent_one_are_named_and_nobody_waits_for_ever() {
     assert!(error.to_string().contains(&pid) && error.to_string().contains("the socket's time is over"), "{error}");
 
     socket.set_read_timeout(None).expect("none");
-    let waits = std::thread::spawn(move || refusal(Memory::receive_from(&socket)));
+    let waits = std::thread::spawn(move || (refusal(Memory::receive_from(&socket)), socket));
     child.kill();
-    let text = waits.join().expect("it ended");
+    let (text, socket) = waits.join().expect("it ended");
     assert!(text.contains("closed the socket") || text.contains("reset"), "{text}");
+    for text in [refusal(Memory::receive_from(&socket)), memory.send_over(&socket).expect_err("it is gone").to_string()]
+    {
+        assert!(text.contains(&pid) && text.contains("see why it ended"), "{text}");
+    }
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     drop(theirs);
     assert!(refusal(Memory::receive_from(&ours)).contains("closed the socket"));

@@ -178,5 +178,7 @@ pub(crate) fn peer(socket: &Socket) -> Option<Process> {
     // SAFETY: `who` and `len` are valid for writes for the duration of the call, and `len` is the size of `who`.
     check(unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut who).cast(), &raw mut len) }).ok()?;
     let pid = u32::try_from(who.pid).ok().filter(|pid| *pid > 0)?;
-    known(&pid.to_string(), pid)
+    // One that has gone has left its number.
+    let gone = Process { pid, started: 0, name: *b"not known\0\0\0\0\0\0\0" };
+    Some(known(&pid.to_string(), pid).unwrap_or(gone))
 }
