@@ -27,6 +27,7 @@ fn child() {
         "write a half" => write_a_half(&arguments[0]),
         "grow" => grow(&arguments[0]),
         "no room" => no_room(),
+        "grow nothing" => grow_nothing(),
         "grow too far" => grow_too_far(&arguments[0]),
         "lock too much" => lock_too_much(),
         "fork" => fork(),
@@ -671,6 +672,35 @@ fn a_full_file_system_is_an_error_and_leaves_nothing() {
     }
 }
 
+#[test]
+fn a_file_system_that_cannot_reserve_is_named() {
+    if ON_THE_HEAP {
+        return;
+    }
+    // As `small_file_system` does, but of a kind without `fallocate`.
+    const SCRIPT: &str = r#"mount -t ramfs -o mode=0700 ramfs "$MEMLANE_DIR" && exec "$@""#;
+    let dir = Dir::new();
+    let wrapper = ["unshare", "--mount", "sh", "-c", SCRIPT, "sh"];
+    let trial = Command::new(wrapper[0]).args(&wrapper[1..]).arg("true").env("MEMLANE_DIR", dir.path()).output();
+    if !trial.is_ok_and(|trial| trial.status.success()) {
+        let _ = writeln!(io::stderr(), "SKIPPED: only root can mount a ramfs");
+        return;
+    }
+    let mut child = spawn_under(&wrapper, dir.path(), "grow nothing", &[]);
+    child.expect("right");
+    assert!(child.finish().success());
+}
+
+fn grow_nothing() {
+    let directory = PathBuf::from(std::env::var_os("MEMLANE_DIR").expect("it is set"));
+    fs::write(directory.join("file"), "hello").expect("a file");
+    let file = Memory::open(directory.join("file")).expect("it is there");
+    let error = file.grow(10_000).expect_err("its file system reserves nothing");
+    assert!(matches!(error, Error::File { kind: ErrorKind::Unsupported, .. }), "{error:?}");
+    assert_eq!(file.size().expect("its size"), 5);
+    say("right");
+}
+
 fn no_room() {
     let directory = PathBuf::from(std::env::var_os("MEMLANE_DIR").expect("it is set"));
     let path = directory.join("file");
@@ -688,6 +718,12 @@ fn no_room() {
     is_no_space(file.map_mut(..).expect_err("a write to it would be a SIGBUS"));
     is_no_space(file.map(..).expect_err("a read of it would be a SIGBUS"));
     is_no_space(file.map_copy(..).expect_err("a read of it would be a SIGBUS"));
+    // Of a descriptor it is not known where its file lies: the machine is not to blame.
+    let passed = File::options().read(true).write(true).open(&path).expect("it is there");
+    let passed = Memory::from_fd(passed.into()).expect("a file");
+    for error in [passed.map_mut(..).expect_err("a SIGBUS"), passed.grow(3 << 20).expect_err("it has 1 MiB")] {
+        assert!(!error.to_string().contains("of this machine"), "{error}");
+    }
     say("right");
 }
 
@@ -850,7 +886,9 @@ fn the_limit_of_locked_memory_is_named() {
     // Whoever is root in a container of his own has the right there, and it counts for nothing.
     let container = ["unshare", "--user", "--map-root-user"];
     if Command::new(container[0]).args(&container[1..]).arg("true").status().is_ok_and(|status| status.success()) {
-        wrappers.push(["sh", "-c", "ulimit -l 64 && exec \"$@\"", "sh"].into_iter().chain(container).map(str::to_owned).collect());
+        wrappers.push(
+            ["sh", "-c", "ulimit -l 64 && exec \"$@\"", "sh"].into_iter().chain(container).map(str::to_owned).collect(),
+        );
     } else {
         let _ = writeln!(io::stderr(), "SKIPPED: no user namespace can be made");
     }

@@ -5,7 +5,7 @@ use super::{Region, RegionCopy};
 use crate::error::Error;
 use crate::object::{Directory, check_space, out_of_space};
 use crate::prim;
-use crate::sys::{self, Access, Fd, Kind, Map, Meta};
+use crate::sys::{self, Access, Fd, FileSystem, Kind, Map, Meta};
 use std::io;
 use std::ops::{Range, RangeBounds};
 use std::path::{Path, PathBuf};
@@ -129,7 +129,7 @@ impl Memory {
     /// # Errors
     ///
     /// [`Error::NoSpace`] if the bytes cannot be had, [`Error::ReadOnly`], and [`Error::File`] if its size is sealed, as
-    /// that of anonymous memory is.
+    /// that of anonymous memory is, or its file system cannot reserve.
     pub fn grow(&self, size: u64) -> Result<(), Error> {
         let old = self.size()?;
         if size <= old {
@@ -139,6 +139,10 @@ impl Memory {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 let reason = "cannot grow, its size is sealed: make another".into();
+                Error::File { path: self.name.clone(), kind: error.kind(), reason }
+            }
+            io::ErrorKind::Unsupported => {
+                let reason = "cannot grow, its file system reserves nothing: use another one, such as tmpfs".into();
                 Error::File { path: self.name.clone(), kind: error.kind(), reason }
             }
             _ => self.out_of_space(error, size - old),
@@ -155,14 +159,18 @@ impl Memory {
 
     /// Whether a page is memory and nothing else: then a hole is made sure of when it is mapped, and else when it is touched.
     fn is_in_memory(&self) -> Result<bool, Error> {
-        let system =
-            sys::file_system(&self.file).map_err(Error::os("look at the file system of", self.name.display()))?;
-        Ok(system.in_memory)
+        Ok(self.file_system()?.in_memory)
     }
 
-    /// Whether it is known what its bytes are taken from; not so of a file on a disk that came as a descriptor.
+    fn file_system(&self) -> Result<FileSystem, Error> {
+        sys::file_system(&self.file).map_err(Error::os("look at the file system of", self.name.display()))
+    }
+
+    /// Whether it is known what its bytes are taken from: its directory's file system, or the machine. Not so of a file that came
+    /// as a descriptor, unless it is memory without a limit of its own.
     fn is_place_known(&self) -> Result<bool, Error> {
-        Ok(self.directory.is_some() || self.is_in_memory()?)
+        let without_limit = |system: FileSystem| system.in_memory && system.total == 0;
+        Ok(self.directory.is_some() || without_limit(self.file_system()?))
     }
 
     fn out_of_space(&self, error: io::Error, need: u64) -> Error {
