@@ -110,13 +110,13 @@ fn a_lock_has_its_holder_for_how_long_and_who_waits() {
         (lock["waiters"][0]["pid"] == waiter.pid()).then_some(lock)
     });
     assert_eq!((&lock["state"], &lock["holders"][0]["alive"]), (&json!("held"), &json!(true)));
-    let time = lock["holders"][0]["held_for_at_least_ns"].as_u64().expect("a time");
+    let time = lock["holders"][0]["held_at_each_look_for_ns"].as_u64().expect("a time");
     assert!((20_000_000..10_000_000_000).contains(&time), "{time}");
     let table = place.run(&["inspect", "map"]).ok();
     let own = format!("held; pid {} (", std::process::id());
     let told = line(&table, "value");
     assert!(
-        told.contains(&own) && told.contains("holds it (for at least ") && told.contains("awaited by pid "),
+        told.contains(&own) && told.contains("holds it (at each look for ") && told.contains("awaited by pid "),
         "{told}"
     );
     assert!(table.contains(&format!("pid {} (", waiter.pid())) && table.contains(", sleeps on `value`"), "{table}");
