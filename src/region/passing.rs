@@ -103,24 +103,20 @@ impl Memory {
     }
 }
 
-/// What only a system has whose files are descriptors.
-#[cfg(all(unix, not(any(memlane_unsupported, memlane_heap, miri))))]
-mod descriptors {
-    use super::Memory;
-    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-    impl Memory {
-        /// Gives the descriptor away, to be inherited or passed on in some way. What is mapped stays mapped. It is closed on
-        /// `exec` unless that is changed.
-        #[must_use]
-        pub fn into_fd(self) -> OwnedFd {
-            self.file.into()
-        }
+// Only a system has these whose files are descriptors.
+#[cfg(all(unix, not(any(memlane_heap, miri))))]
+impl Memory {
+    /// Gives the descriptor away, to be inherited or passed on in some way. What is mapped stays mapped. It is closed on
+    /// `exec` unless that is changed.
+    #[must_use]
+    pub fn into_fd(self) -> Descriptor {
+        self.file.into()
     }
+}
 
-    impl AsFd for Memory {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.file.as_fd()
-        }
+#[cfg(all(unix, not(any(memlane_heap, miri))))]
+impl sys::AsFd for Memory {
+    fn as_fd(&self) -> sys::BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }

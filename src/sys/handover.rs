@@ -4,7 +4,7 @@ use super::{Fd, c_string, check, flags, known, open, retry, set_mode};
 use crate::sys::{Access, Process};
 use std::ffi::OsStr;
 use std::io;
-pub(crate) use std::os::fd::OwnedFd as Descriptor;
+pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd as Descriptor};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 pub(crate) use std::os::unix::net::UnixStream as Socket;
 use std::time::Duration;

@@ -9,8 +9,8 @@ mod treatment;
 use super::{Access, FileSystem, Kind, Meta, Process, Sharing};
 pub(crate) use clock::{age, clock_id, moment, stamp};
 pub(crate) use handover::{
-    Descriptor, Socket, adopt, create_anonymous, is_sealed, opened_for, patience, peer, receive, reopen, seal, send,
-    wait_for,
+    AsFd, BorrowedFd, Descriptor, Socket, adopt, create_anonymous, is_sealed, opened_for, patience, peer, receive,
+    reopen, seal, send, wait_for,
 };
 use openings::Openings;
 use std::ffi::{CString, OsStr, OsString};
