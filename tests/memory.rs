@@ -27,6 +27,7 @@ fn child() {
         "write a half" => write_a_half(&arguments[0]),
         "grow" => grow(&arguments[0]),
         "no room" => no_room(),
+        "create where others do" => create_where_others_do(),
         "grow nothing" => grow_nothing(),
         "grow too far" => grow_too_far(&arguments[0]),
         "lock too much" => lock_too_much(),
@@ -571,6 +572,32 @@ fn what_is_no_file_is_refused_with_its_path() {
     assert_eq!(Memory::open_read_only("Cargo.toml").expect("it is there").size().expect("its size"), {
         fs::metadata("Cargo.toml").expect("it is there").len()
     });
+}
+
+#[test]
+fn a_directory_of_others_is_refused_with_what_helps() {
+    // SAFETY: the call takes nothing.
+    if ON_THE_HEAP || unsafe { libc::geteuid() } != 0 {
+        let _ = writeln!(io::stderr(), "SKIPPED: only root can become somebody else");
+        return;
+    }
+    let dir = Dir::new();
+    let mut child = spawn(dir.path(), "create where others do", &[]);
+    child.expect("right");
+    assert!(child.finish().success());
+}
+
+fn create_where_others_do() {
+    let directory = PathBuf::from(std::env::var_os("MEMLANE_DIR").expect("it is set"));
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("ours");
+    // SAFETY: the call takes no pointers.
+    assert_eq!(unsafe { libc::seteuid(65_534) }, 0);
+    let path = directory.join("file");
+    let error = Memory::create(&path, 10).expect_err("the directory is another's");
+    assert!(matches!(error, Error::File { kind: ErrorKind::PermissionDenied, .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains(path.to_str().expect("plain")) && !text.contains("MEMLANE_DIR"), "{text}");
+    say("right");
 }
 
 #[test]

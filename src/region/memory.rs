@@ -46,7 +46,10 @@ impl Memory {
         let (path, name) = (path.as_ref(), file_name(path.as_ref())?);
         let directory = directory_of(path)?;
         check_space(&path.display(), Some(&directory), size, size, false)?;
-        let no_space = |error| out_of_space(error, &path.display(), Some(&directory), size);
+        let no_space = |error: io::Error| match error.kind() {
+            io::ErrorKind::PermissionDenied => refused(path, &error),
+            _ => out_of_space(error, &path.display(), Some(&directory), size),
+        };
         let file = sys::create_unnamed(directory.fd(), 0o600).map_err(no_space)?;
         sys::reserve(&file, size).map_err(no_space)?;
         prim::step();
