@@ -290,7 +290,7 @@ impl Object {
         let data = self.header.data_offset();
         let (start, end) = (data + range.start, data + range.end);
         let map = self.map(access, start..end, start..start)?;
-        Ok(Mapping::new(map, self.name.as_str(), access, 0))
+        Ok(Mapping::new(map, self.name.as_str(), access, 0, 0))
     }
 }
 
@@ -311,7 +311,7 @@ impl RegionMut {
         let data = object.header.data_offset();
         let map = object.map(Access::ReadWrite, 0..data + range.end, data..data + range.start)?;
         let start = (data + range.start) as usize;
-        let mapping = Mapping::new(map, object.name.as_str(), Access::ReadWrite, start);
+        let mapping = Mapping::new(map, object.name.as_str(), Access::ReadWrite, data as usize, start);
         Ok(Self { attachment: Attachment::new(object, mapping)? })
     }
 
@@ -491,7 +491,7 @@ impl Attachment {
         let map = object.map(Access::Read, 0..data + object.header.data_len, 0..0)?;
         let end = data + writable;
         map.allow_write(0, end as usize).map_err(Error::os("map", &object.name))?;
-        let mapping = Mapping::new(map, object.name.as_str(), Access::Read, data as usize);
+        let mapping = Mapping::new(map, object.name.as_str(), Access::Read, data as usize, data as usize);
         Self::new(object, mapping)
     }
 

@@ -334,6 +334,15 @@ fn nobody_can_change_the_length_of_an_object_without_a_name() {
 }
 
 #[test]
+fn an_object_without_a_name_has_the_mode_that_was_asked_for() {
+    for mode in [0o600, 0o640, 0o700, 0o755] {
+        let ours = SharedMemory::create(anonymous(), 100, &Options::new().mode(mode)).expect("a fresh object");
+        let received = descriptor_of(|socket| ours.send_over(socket));
+        assert_eq!(File::from(received).metadata().expect("memory").mode() & 0o7777, mode);
+    }
+}
+
+#[test]
 fn an_object_on_a_disk_is_not_sent() {
     let (ours, theirs) = pair();
     let path = std::env::temp_dir().join(Name::unique("memlane-test").expect("a name").as_str());
@@ -475,6 +484,11 @@ fn descriptors() {
         assert_hand_over(receive(&sound, &vec![one[0]; count]), wrong, &["several descriptors"]);
     }
     assert_hand_over(receive(&message(id ^ 1, b"cam"), &one), wrong, &["'cam'", "another object"]);
+    let pid = format!("pid {}", std::process::id());
+    let (pipe, _) = std::io::pipe().expect("a pipe");
+    let no_memory = receive(&sound, &[pipe.as_raw_fd()]);
+    assert_hand_over(no_memory, ErrorKind::Unsupported, &["'cam'", "no memory", &pid]);
+    drop(pipe);
     assert_eq!(open(), before);
 
     // Any bytes, mostly almost right ones, with any number of descriptors.

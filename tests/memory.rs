@@ -27,6 +27,9 @@ fn child() {
         "write a half" => write_a_half(&arguments[0]),
         "grow" => grow(&arguments[0]),
         "no room" => no_room(),
+        "create where others do" => create_where_others_do(),
+        "grow nothing" => grow_nothing(),
+        "grow too far" => grow_too_far(&arguments[0]),
         "lock too much" => lock_too_much(),
         "fork" => fork(),
         other => panic!("no role {other}"),
@@ -229,6 +232,45 @@ fn a_region_gives_its_last_page_back_and_its_addresses_stay_its_own() {
     region.shrink_to(..8192).expect("the last page is given back");
     assert_eq!(of_mapping(region.as_ptr(), "Size:"), 8192);
     assert_eq!(of_mapping(region.as_ptr().wrapping_add(8192), "Rss:"), 0, "nothing else is mapped there, nor is it");
+}
+
+#[test]
+fn what_is_given_back_bit_by_bit_is_free_in_the_end() {
+    if ON_THE_HEAP {
+        return;
+    }
+    const PAGE: usize = 4096;
+    // From the back, then from the front, by less than a page each time.
+    let mut region = Memory::anonymous(10 * PAGE as u64).expect("memory").map_mut(..).expect("mapped");
+    region.write_at(0, &pattern(0, 10 * PAGE)).expect("inside");
+    let first = region.as_ptr();
+    for len in (0..=40).rev().map(|tenths| tenths * PAGE / 10 + 6 * PAGE) {
+        region.shrink_to(..len).expect("inside");
+    }
+    assert_eq!((region.len(), of_mapping(first, "Rss:")), (6 * PAGE, 6 * PAGE as u64));
+    for _ in 0..40 {
+        region.shrink_to(PAGE / 10..).expect("inside");
+    }
+    let left = region.as_ptr();
+    assert_eq!(left.addr(), first.addr() + 40 * (PAGE / 10));
+    assert_eq!(of_mapping(left, "Rss:"), 6 * PAGE as u64 - (left.addr() - first.addr()) as u64 / 4096 * 4096);
+    assert_eq!(bytes_of(region.len(), |to| region.read_at(0, to).expect("inside")), pattern(40 * 409, region.len()));
+
+    // The first page goes too, if the region does not begin with it.
+    let dir = Dir::new();
+    let object = SharedMemory::create(dir.name("cam"), 40_000, &options()).expect("a fresh object");
+    let mut written = object.map_mut_range(100..).expect("mapped");
+    let page = written.as_ptr().wrapping_sub(100);
+    written.shrink_to(PAGE..).expect("inside");
+    assert_eq!(of_mapping(page.wrapping_add(PAGE), "Rss:"), 40_960 - PAGE as u64);
+    let mut read = Memory::anonymous(40_000).expect("memory").map(100..).expect("mapped");
+    let page = read.as_ptr().wrapping_sub(100);
+    read.shrink_to(PAGE..).expect("inside");
+    assert_eq!(of_mapping(page.wrapping_add(PAGE), "Rss:"), 40_960 - PAGE as u64);
+
+    // What is left of a region of which nothing is left can be told of like any other.
+    read.shrink_to(read.len()..).expect("inside");
+    read.lock_in_memory().expect("nothing to lock");
 }
 
 #[test]
@@ -533,6 +575,32 @@ fn what_is_no_file_is_refused_with_its_path() {
 }
 
 #[test]
+fn a_directory_of_others_is_refused_with_what_helps() {
+    // SAFETY: the call takes nothing.
+    if ON_THE_HEAP || unsafe { libc::geteuid() } != 0 {
+        let _ = writeln!(io::stderr(), "SKIPPED: only root can become somebody else");
+        return;
+    }
+    let dir = Dir::new();
+    let mut child = spawn(dir.path(), "create where others do", &[]);
+    child.expect("right");
+    assert!(child.finish().success());
+}
+
+fn create_where_others_do() {
+    let directory = PathBuf::from(std::env::var_os("MEMLANE_DIR").expect("it is set"));
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("ours");
+    // SAFETY: the call takes no pointers.
+    assert_eq!(unsafe { libc::seteuid(65_534) }, 0);
+    let path = directory.join("file");
+    let error = Memory::create(&path, 10).expect_err("the directory is another's");
+    assert!(matches!(error, Error::File { kind: ErrorKind::PermissionDenied, .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains(path.to_str().expect("plain")) && !text.contains("MEMLANE_DIR"), "{text}");
+    say("right");
+}
+
+#[test]
 fn a_file_that_was_cut_off_is_an_error_and_not_a_sigbus() {
     if ON_THE_HEAP {
         return;
@@ -631,6 +699,35 @@ fn a_full_file_system_is_an_error_and_leaves_nothing() {
     }
 }
 
+#[test]
+fn a_file_system_that_cannot_reserve_is_named() {
+    if ON_THE_HEAP {
+        return;
+    }
+    // As `small_file_system` does, but of a kind without `fallocate`.
+    const SCRIPT: &str = r#"mount -t ramfs -o mode=0700 ramfs "$MEMLANE_DIR" && exec "$@""#;
+    let dir = Dir::new();
+    let wrapper = ["unshare", "--mount", "sh", "-c", SCRIPT, "sh"];
+    let trial = Command::new(wrapper[0]).args(&wrapper[1..]).arg("true").env("MEMLANE_DIR", dir.path()).output();
+    if !trial.is_ok_and(|trial| trial.status.success()) {
+        let _ = writeln!(io::stderr(), "SKIPPED: only root can mount a ramfs");
+        return;
+    }
+    let mut child = spawn_under(&wrapper, dir.path(), "grow nothing", &[]);
+    child.expect("right");
+    assert!(child.finish().success());
+}
+
+fn grow_nothing() {
+    let directory = PathBuf::from(std::env::var_os("MEMLANE_DIR").expect("it is set"));
+    fs::write(directory.join("file"), "hello").expect("a file");
+    let file = Memory::open(directory.join("file")).expect("it is there");
+    let error = file.grow(10_000).expect_err("its file system reserves nothing");
+    assert!(matches!(error, Error::File { kind: ErrorKind::Unsupported, .. }), "{error:?}");
+    assert_eq!(file.size().expect("its size"), 5);
+    say("right");
+}
+
 fn no_room() {
     let directory = PathBuf::from(std::env::var_os("MEMLANE_DIR").expect("it is set"));
     let path = directory.join("file");
@@ -648,6 +745,38 @@ fn no_room() {
     is_no_space(file.map_mut(..).expect_err("a write to it would be a SIGBUS"));
     is_no_space(file.map(..).expect_err("a read of it would be a SIGBUS"));
     is_no_space(file.map_copy(..).expect_err("a read of it would be a SIGBUS"));
+    // Of a descriptor it is not known where its file lies: the machine is not to blame.
+    let passed = File::options().read(true).write(true).open(&path).expect("it is there");
+    let passed = Memory::from_fd(passed.into()).expect("a file");
+    for error in [passed.map_mut(..).expect_err("a SIGBUS"), passed.grow(3 << 20).expect_err("it has 1 MiB")] {
+        assert!(!error.to_string().contains("of this machine"), "{error}");
+    }
+    say("right");
+}
+
+#[test]
+fn a_file_does_not_grow_beyond_what_this_process_may_write() {
+    if ON_THE_HEAP {
+        return;
+    }
+    let dir = Dir::new();
+    let limited = ["sh", "-c", "ulimit -f 200 && exec \"$@\"", "sh"].map(str::to_owned);
+    let path = path(&dir);
+    Memory::create(&path, 90_000).expect("a new file");
+    let mut child = spawn_under(&limited, dir.path(), "grow too far", &[path.to_str().expect("plain")]);
+    child.expect("right");
+    assert!(child.finish().success());
+}
+
+fn grow_too_far(path: &str) {
+    let file = Memory::open(path).expect("it is there");
+    let passed = Memory::from_fd(File::options().read(true).write(true).open(path).expect("it is there").into());
+    for file in [&file, &passed.expect("a file")] {
+        file.grow(95_000).expect("it may");
+        let error = file.grow(250_000).expect_err("it may not, and is not killed for it");
+        assert!(matches!(&error, Error::NoSpace { need: 250_000, .. }), "{error:?}");
+        assert!(error.to_string().contains("ulimit -f"), "{error}");
+    }
     say("right");
 }
 
@@ -780,9 +909,21 @@ fn the_limit_of_locked_memory_is_named() {
     // SAFETY: the call takes nothing.
     let is_root = unsafe { libc::geteuid() } == 0;
     let wrapper: Vec<String> = limited.into_iter().chain(is_root.then_some(dropped).into_iter().flatten()).collect();
-    let mut child = spawn_under(&wrapper, dir.path(), "lock too much", &[]);
-    child.expect("right");
-    assert!(child.finish().success());
+    let mut wrappers = vec![wrapper];
+    // Whoever is root in a container of his own has the right there, and it counts for nothing.
+    let container = ["unshare", "--user", "--map-root-user"];
+    if Command::new(container[0]).args(&container[1..]).arg("true").status().is_ok_and(|status| status.success()) {
+        wrappers.push(
+            ["sh", "-c", "ulimit -l 64 && exec \"$@\"", "sh"].into_iter().chain(container).map(str::to_owned).collect(),
+        );
+    } else {
+        let _ = writeln!(io::stderr(), "SKIPPED: no user namespace can be made");
+    }
+    for wrapper in wrappers {
+        let mut child = spawn_under(&wrapper, dir.path(), "lock too much", &[]);
+        child.expect("right");
+        assert!(child.finish().success());
+    }
 }
 
 fn lock_too_much() {

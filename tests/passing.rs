@@ -159,10 +159,14 @@ fn a_dead_peer_and_a_silent_one_are_named_and_nobody_waits_for_ever() {
     assert!(error.to_string().contains(&pid) && error.to_string().contains("the socket's time is over"), "{error}");
 
     socket.set_read_timeout(None).expect("none");
-    let waits = std::thread::spawn(move || refusal(Memory::receive_from(&socket)));
+    let waits = std::thread::spawn(move || (refusal(Memory::receive_from(&socket)), socket));
     child.kill();
-    let text = waits.join().expect("it ended");
+    let (text, socket) = waits.join().expect("it ended");
     assert!(text.contains("closed the socket") || text.contains("reset"), "{text}");
+    for text in [refusal(Memory::receive_from(&socket)), memory.send_over(&socket).expect_err("it is gone").to_string()]
+    {
+        assert!(text.contains(&pid) && text.contains("see why it ended"), "{text}");
+    }
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     drop(theirs);
     assert!(refusal(Memory::receive_from(&ours)).contains("closed the socket"));
@@ -233,6 +237,44 @@ fn whatever_comes_instead_is_an_error_and_its_descriptors_are_closed() {
 }
 
 #[test]
+fn memory_that_was_never_reserved_is_not_taken() {
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    // SAFETY: the name is a string; the descriptor is new.
+    let fd = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"huge".as_ptr(), libc::MFD_ALLOW_SEALING)) };
+    File::from(fd.try_clone().expect("a descriptor")).set_len(1 << 50).expect("a hole takes nothing");
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: the call takes no pointers.
+    assert_eq!(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) }, 0);
+    send(&theirs, &message(1 << 50), &[&fd]);
+    let said = refusal(Memory::receive_from(&ours));
+    assert!(said.contains("is not reserved") && said.contains("Memory::anonymous"), "{said}");
+}
+
+#[test]
+fn a_descriptor_of_the_peer_that_comes_by_itself_is_closed() {
+    const PASS_PIDFD: libc::c_int = 76;
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    let on: libc::c_int = 1;
+    // SAFETY: the option is valid for the duration of the call.
+    let set = unsafe {
+        let size = size_of::<libc::c_int>() as u32;
+        libc::setsockopt(ours.as_raw_fd(), libc::SOL_SOCKET, PASS_PIDFD, (&raw const on).cast(), size)
+    };
+    if set != 0 {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: a kernel before 6.5 passes no such descriptor");
+        return;
+    }
+    let pidfds = || {
+        let all = fs::read_dir("/proc/self/fd").expect("the descriptors");
+        let links = all.filter_map(|entry| fs::read_link(entry.expect("an entry").path()).ok());
+        links.filter(|link| link.to_string_lossy().contains("pidfd")).count()
+    };
+    Memory::anonymous(10).expect("memory").send_over(&theirs).expect("sent");
+    Memory::receive_from(&ours).expect("sent");
+    assert_eq!(pidfds(), 0);
+}
+
+#[test]
 fn only_sealed_memory_is_sent() {
     let (ours, mut theirs) = UnixStream::pair().expect("sockets");
     let dir = Dir::new();
@@ -292,6 +334,15 @@ fn a_descriptor_goes_out_and_comes_in() {
     for flags in [libc::O_WRONLY, libc::O_PATH] {
         let error = Memory::from_fd(open(flags)).expect_err("it cannot be read").to_string();
         assert!(error.contains("was not opened for reading"), "{error}");
+    }
+    // As a descriptor is that was inherited.
+    let inherited = open(libc::O_RDONLY);
+    // SAFETY: the calls take no pointers.
+    unsafe {
+        assert_eq!(libc::fcntl(inherited.as_raw_fd(), libc::F_SETFD, 0), 0);
+        let memory = Memory::from_fd(inherited).expect("a file");
+        let flags = libc::fcntl(memory.as_fd().as_raw_fd(), libc::F_GETFD);
+        assert_eq!(flags, libc::FD_CLOEXEC, "programs that are executed do not get it");
     }
     let (socket, _) = UnixStream::pair().expect("sockets");
     let directory = File::open(dir.path()).expect("the directory");

@@ -10,6 +10,8 @@ use std::ops::Range;
 /// The most parts that are shown, and how far they may lie in each other: a description may say anything.
 const MOST_PARTS: usize = 4096;
 const MOST_DEEP: usize = 64;
+/// The bytes of paths and kinds that are shown, but for one more: each may be as long as the description.
+const MOST_TEXT: usize = 4 << 20;
 /// The bytes that are shown of bytes, and that are looked at of a lock.
 const MOST_BYTES: u64 = 256;
 const MOST_WORDS: u64 = 1 << 16;
@@ -104,6 +106,8 @@ struct Walk<'a> {
     tail: u64,
     most: u64,
     parts: Vec<Part>,
+    /// The length of their paths and kinds.
+    text: usize,
 }
 
 impl Walk<'_> {
@@ -118,7 +122,7 @@ impl Walk<'_> {
     }
 
     fn goes_on(&self, depth: usize) -> bool {
-        self.parts.len() < MOST_PARTS && depth < MOST_DEEP
+        self.parts.len() < MOST_PARTS && depth < MOST_DEEP && self.text < MOST_TEXT
     }
 
     /// Adds the fields in `range`, moved by `shift`, each with `prefix` for the first `cut` bytes of its path.
@@ -135,6 +139,7 @@ impl Walk<'_> {
             };
             let element = self.fields.get(inner.start).filter(|element| element.path == field_path(field.path, "[]"));
             let elements = count.zip(element);
+            self.text += path.len() + field.kind.len();
             self.parts.push(Part {
                 path: path.clone(),
                 kind: field.kind.to_owned(),
@@ -172,7 +177,7 @@ impl Reading<'_> {
         let schema = Schema::from_text(&self.found.header.schema);
         let fields: Vec<Field<'_>> = schema.fields().collect();
         let (tail, most) = (self.found.header.tail, most as u64);
-        let mut walk = Walk { fields: &fields, tail, most, parts: Vec::new() };
+        let mut walk = Walk { fields: &fields, tail, most, parts: Vec::new(), text: 0 };
         walk.visit(0..fields.len(), 0, 0, "", 0);
         walk.parts.into_iter().map(|part| self.read(part)).collect()
     }
@@ -271,7 +276,7 @@ mod tests {
     fn walked(text: &str, tail: u64, most: u64) -> Vec<(String, u64, Option<u64>)> {
         let schema = Schema::from_text(text);
         let fields: Vec<Field<'_>> = schema.fields().collect();
-        let mut walk = Walk { fields: &fields, tail, most, parts: Vec::new() };
+        let mut walk = Walk { fields: &fields, tail, most, parts: Vec::new(), text: 0 };
         walk.visit(0..fields.len(), 0, 0, "", 0);
         walk.parts.into_iter().map(|part| (part.path, part.offset, part.elements.map(|(count, _)| count))).collect()
     }

@@ -98,7 +98,8 @@ impl Name {
     }
 
     /// Takes what `send_over` of a handle has sent over the other end of this socket, and stands for that object from then on:
-    /// each `open` with it opens that one, whoever has its name by then.
+    /// each `open` with it opens that one, or none: never another that has its name by then. One that lies in a directory cannot
+    /// be opened any more when its name was taken away.
     ///
     /// It waits until the message is there, at most for the socket's [read timeout](std::os::unix::net::UnixStream::read_timeout),
     /// and not at all if the socket does not block. It ends when the other end is closed, so also when its process
@@ -111,10 +112,14 @@ impl Name {
     /// [`from_fd`](Self::from_fd).
     pub fn receive_from(socket: &Socket) -> Result<Self, Error> {
         let (Message { label, number, .. }, received) = receive(What::Object, socket)?;
-        let name = Self::anonymous(&label)?.of_received(&received)?;
+        let turns = Turns { name: &label, ..Turns::new("", socket, true)? };
+        let name = Self::anonymous(&label)?.of_received(&received).map_err(|error| match error {
+            Error::HandOver { kind, reason, .. } => turns.refused(kind, reason),
+            error => error,
+        })?;
         match &name.place {
             Place::Opening(opening) if opening.id == number => Ok(name),
-            _ => Err(Turns { name: &label, ..Turns::new("", socket, true)? }.refused(ErrorKind::InvalidData, ANOTHER)),
+            _ => Err(turns.refused(ErrorKind::InvalidData, ANOTHER)),
         }
     }
 }

@@ -629,7 +629,7 @@ impl Directory {
 
 /// Makes an unnamed file and pays for its memory, or leaves nothing.
 fn reserve(name: &Name, directory: Option<&Directory>, total: u64, options: &Options) -> Result<Fd, Error> {
-    check_space(name, directory, total, options.sparse)?;
+    check_space(name, directory, total, total, options.sparse)?;
     let no_space = |error| out_of_space(error, name, directory, total);
     let file = match directory {
         Some(directory) => sys::create_unnamed(directory.fd(), options.mode),
@@ -644,19 +644,21 @@ fn reserve(name: &Name, directory: Option<&Directory>, total: u64, options: &Opt
 }
 
 /// Refuses before anything is made what cannot be paid for: by the file system of `directory`, or by the machine if it is to
-/// have no name.
+/// have no name. The file is to have `size` bytes, of which `need` are new, and are paid for unless it is `sparse`.
 pub(crate) fn check_space(
     name: &impl Display,
     directory: Option<&Directory>,
+    size: u64,
     need: u64,
     sparse: bool,
 ) -> Result<(), Error> {
     let (file_size, memory) = sys::limits();
-    let refuse = |available: u64, place: &str, fix: &str| {
+    let refuse = |need: u64, available: u64, place: &str, fix: &str| {
         Err(Error::NoSpace { name: name.to_string(), need, available, place: place.into(), fix: fix.into() })
     };
-    if let Some(limit) = file_size.filter(|limit| *limit < need) {
-        return refuse(limit, "the file size limit of this process", "raise it with `ulimit -f unlimited`");
+    // Else the system would end this process with SIGXFSZ.
+    if let Some(limit) = file_size.filter(|limit| *limit < size) {
+        return refuse(size, limit, "the file size limit of this process", "raise it with `ulimit -f unlimited`");
     }
     if sparse {
         return Ok(());
@@ -671,7 +673,7 @@ pub(crate) fn check_space(
         return Ok(());
     }
     match memory.filter(|limit| *limit < need) {
-        Some(limit) => refuse(limit, "the memory limit of this container", "give the container more memory"),
+        Some(limit) => refuse(need, limit, "the memory limit of this container", "give the container more memory"),
         None => Ok(()),
     }
 }

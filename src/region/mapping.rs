@@ -34,13 +34,15 @@ pub struct Mapping {
     /// Where they are in `map`.
     start: usize,
     len: usize,
+    /// From where on `map` is there for them alone: an object's header may lie before.
+    own: usize,
 }
 
 impl Mapping {
-    /// The bytes of `map` from `start` on.
-    pub(super) fn new(map: Map, name: &str, access: Access, start: usize) -> Self {
+    /// The bytes of `map` from `start` on; from `own` on it is there for them alone.
+    pub(super) fn new(map: Map, name: &str, access: Access, own: usize, start: usize) -> Self {
         let len = map.len() - start;
-        Self { map, name: name.into(), access, start, len }
+        Self { map, name: name.into(), access, start, len, own }
     }
 
     pub(super) fn map(&self) -> &Map {
@@ -114,8 +116,9 @@ impl Mapping {
     }
 
     pub(super) fn shrink_to(&mut self, range: &impl RangeBounds<usize>) -> Result<(), Error> {
-        let (all, kept) = (self.all(), self.range(range)?);
+        let (kept, all) = (self.range(range)?, self.own..self.map.len());
         (self.start, self.len) = (kept.start, kept.len());
+        // With what was given back before: a page of it may have held what goes only now.
         let mut release = |range| self.map.release(range).map_err(Error::os("unmap a part of", &self.name));
         release(all.start..kept.start)?;
         release(kept.end..all.end)

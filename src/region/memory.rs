@@ -5,7 +5,7 @@ use super::{Region, RegionCopy};
 use crate::error::Error;
 use crate::object::{Directory, check_space, out_of_space};
 use crate::prim;
-use crate::sys::{self, Access, Fd, Kind, Map};
+use crate::sys::{self, Access, Fd, FileSystem, Kind, Map, Meta};
 use std::io;
 use std::ops::{Range, RangeBounds};
 use std::path::{Path, PathBuf};
@@ -45,8 +45,11 @@ impl Memory {
     pub fn create(path: impl AsRef<Path>, size: u64) -> Result<Self, Error> {
         let (path, name) = (path.as_ref(), file_name(path.as_ref())?);
         let directory = directory_of(path)?;
-        check_space(&path.display(), Some(&directory), size, false)?;
-        let no_space = |error| out_of_space(error, &path.display(), Some(&directory), size);
+        check_space(&path.display(), Some(&directory), size, size, false)?;
+        let no_space = |error: io::Error| match error.kind() {
+            io::ErrorKind::PermissionDenied => refused(path, &error),
+            _ => out_of_space(error, &path.display(), Some(&directory), size),
+        };
         let file = sys::create_unnamed(directory.fd(), 0o600).map_err(no_space)?;
         sys::reserve(&file, size).map_err(no_space)?;
         prim::step();
@@ -96,7 +99,7 @@ impl Memory {
     /// [`Error::NoSpace`] if neither the machine nor a container's limit has the memory, and [`Error::Os`].
     pub fn anonymous(size: u64) -> Result<Self, Error> {
         const NAME: &str = "anonymous memory";
-        check_space(&NAME, None, size, false)?;
+        check_space(&NAME, None, size, size, false)?;
         let no_space = |error| out_of_space(error, &NAME, None, size);
         let file = sys::create_anonymous("memlane", 0o600).map_err(no_space)?;
         sys::reserve(&file, size).map_err(no_space)?;
@@ -115,7 +118,11 @@ impl Memory {
     ///
     /// [`Error::Os`] if the system does not say.
     pub fn size(&self) -> Result<u64, Error> {
-        Ok(sys::meta(&self.file).map_err(Error::os("look at", self.name.display()))?.len)
+        Ok(self.meta()?.len)
+    }
+
+    pub(super) fn meta(&self) -> Result<Meta, Error> {
+        sys::meta(&self.file).map_err(Error::os("look at", self.name.display()))
     }
 
     /// Makes a file longer, up to `size` bytes: new ones are zero, and reserved. What is mapped stays as it is. A file that is as long
@@ -125,7 +132,7 @@ impl Memory {
     /// # Errors
     ///
     /// [`Error::NoSpace`] if the bytes cannot be had, [`Error::ReadOnly`], and [`Error::File`] if its size is sealed, as
-    /// that of anonymous memory is.
+    /// that of anonymous memory is, or its file system cannot reserve.
     pub fn grow(&self, size: u64) -> Result<(), Error> {
         let old = self.size()?;
         if size <= old {
@@ -137,11 +144,15 @@ impl Memory {
                 let reason = "cannot grow, its size is sealed: make another".into();
                 Error::File { path: self.name.clone(), kind: error.kind(), reason }
             }
+            io::ErrorKind::Unsupported => {
+                let reason = "cannot grow, its file system reserves nothing: use another one, such as tmpfs".into();
+                Error::File { path: self.name.clone(), kind: error.kind(), reason }
+            }
             _ => self.out_of_space(error, size - old),
         };
-        if self.is_place_known()? {
-            check_space(&self.name.display(), self.directory.as_ref(), size - old, false)?;
-        }
+        // What is left in a place that is not known cannot be looked at.
+        let blind = !self.is_place_known()?;
+        check_space(&self.name.display(), self.directory.as_ref(), size, size - old, blind)?;
         sys::reserve_range(&self.file, old, size - old).map_err(failed)?;
         prim::step();
         sys::extend(&self.file, size).map_err(failed)?;
@@ -151,14 +162,18 @@ impl Memory {
 
     /// Whether a page is memory and nothing else: then a hole is made sure of when it is mapped, and else when it is touched.
     fn is_in_memory(&self) -> Result<bool, Error> {
-        let system =
-            sys::file_system(&self.file).map_err(Error::os("look at the file system of", self.name.display()))?;
-        Ok(system.in_memory)
+        Ok(self.file_system()?.in_memory)
     }
 
-    /// Whether it is known what its bytes are taken from; not so of a file on a disk that came as a descriptor.
+    fn file_system(&self) -> Result<FileSystem, Error> {
+        sys::file_system(&self.file).map_err(Error::os("look at the file system of", self.name.display()))
+    }
+
+    /// Whether it is known what its bytes are taken from: its directory's file system, or the machine. Not so of a file that came
+    /// as a descriptor, unless it is memory without a limit of its own.
     fn is_place_known(&self) -> Result<bool, Error> {
-        Ok(self.directory.is_some() || self.is_in_memory()?)
+        let without_limit = |system: FileSystem| system.in_memory && system.total == 0;
+        Ok(self.directory.is_some() || without_limit(self.file_system()?))
     }
 
     fn out_of_space(&self, error: io::Error, need: u64) -> Error {
@@ -219,7 +234,7 @@ impl Memory {
             let access = if access == Access::ReadWrite { access } else { Access::Read };
             map.populate(0..len, access).map_err(no_space)?;
         }
-        Ok(Mapping::new(map, &name, access, 0))
+        Ok(Mapping::new(map, &name, access, 0, 0))
     }
 }
 

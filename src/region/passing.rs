@@ -3,7 +3,7 @@
 use super::Memory;
 use crate::error::Error;
 use crate::object::handover::{self, Message, Turns, What};
-use crate::sys::{self, Access, Descriptor, Fd, Kind, Socket};
+use crate::sys::{self, Access, Descriptor, Fd, Kind, Meta, Socket};
 use std::io::ErrorKind;
 
 /// What it is called in errors and messages.
@@ -44,7 +44,7 @@ impl Memory {
     /// copy of it.
     ///
     /// If the socket is full, waits until the other side has read, as long as the socket's write timeout says, for ever if
-    /// it has none; a dead peer is an error at once.
+    /// it has none, and not at all if the socket does not block; a dead peer is an error at once.
     ///
     /// ```
     /// use memlane::Memory;
@@ -71,45 +71,52 @@ impl Memory {
 
     /// Receives memory that another process sends with [`send_over`](Self::send_over).
     ///
-    /// Waits as long as the socket's read timeout says, for ever if it has none, also if it is non-blocking; a peer that dies or closes the socket is an error at
-    /// once, and [`interrupt_waits`](crate::interrupt_waits) ends it. What is received cannot change its size.
+    /// Waits as long as the socket's read timeout says, for ever if it has none, and not at all if the socket does not block; a
+    /// peer that dies or closes the socket is an error at once, and [`interrupt_waits`](crate::interrupt_waits) ends it. What is
+    /// received cannot change its size. After an error, what else is to come cannot be told apart: close the socket.
     ///
     /// # Errors
     ///
-    /// [`Error::HandOver`] if the other side is gone, or sent nothing in time, or what it sent is not sealed memory: with who it is.
+    /// [`Error::HandOver`] if the other side is gone, or sent nothing in time, or what it sent is not sealed memory, with all of it
+    /// reserved: with who it is.
     /// Descriptors that came are closed then.
     pub fn receive_from(socket: &Socket) -> Result<Self, Error> {
         let (Message { number, .. }, file) = handover::receive(What::Memory, socket)?;
         let refuse = |reason: String| Err(Turns::new(LABEL, socket, true)?.refused(ErrorKind::InvalidData, reason));
-        let memory = match Self::checked(file, "received over a socket") {
-            Ok(memory) if memory.is_sealed() && memory.access == Access::ReadWrite => memory,
+        // First: who serves a file that is not in memory could keep every other question waiting. What has seals is a file.
+        let sealed = sys::is_sealed(&file).unwrap_or(false);
+        let memory = match sealed.then(|| Self::checked(file, "received over a socket")) {
+            Some(Ok(memory)) if memory.access == Access::ReadWrite => memory,
             _ => return refuse("what it sent is no sealed memory: let it call `Memory::anonymous`".into()),
         };
-        match memory.size()? {
-            size if u128::from(size) == number => Ok(memory),
-            size => refuse(format!("it has {size} bytes, and was said to have {number}")),
+        match memory.meta()? {
+            Meta { len, .. } if u128::from(len) != number => {
+                refuse(format!("it has {len} bytes, and was said to have {number}"))
+            }
+            // To map it would take what its sender never had.
+            Meta { len, taken, .. } if taken < len => {
+                let fix = "let the other side reserve it, or call `Memory::anonymous`";
+                refuse(format!("it is not reserved: of its {len} bytes {taken} are there: {fix}"))
+            }
+            _ => Ok(memory),
         }
     }
 }
 
-/// What only a system has whose files are descriptors.
-#[cfg(all(unix, not(any(memlane_unsupported, memlane_heap, miri))))]
-mod descriptors {
-    use super::Memory;
-    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-    impl Memory {
-        /// Gives the descriptor away, to be inherited or passed on in some way. What is mapped stays mapped. It is closed on
-        /// `exec` unless that is changed.
-        #[must_use]
-        pub fn into_fd(self) -> OwnedFd {
-            self.file.into()
-        }
+// Only a system has these whose files are descriptors.
+#[cfg(all(unix, not(any(memlane_heap, miri))))]
+impl Memory {
+    /// Gives the descriptor away, to be inherited or passed on in some way. What is mapped stays mapped. It is closed on
+    /// `exec` unless that is changed.
+    #[must_use]
+    pub fn into_fd(self) -> Descriptor {
+        self.file.into()
     }
+}
 
-    impl AsFd for Memory {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.file.as_fd()
-        }
+#[cfg(all(unix, not(any(memlane_heap, miri))))]
+impl sys::AsFd for Memory {
+    fn as_fd(&self) -> sys::BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }

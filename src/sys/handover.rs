@@ -4,7 +4,7 @@ use super::{Fd, c_string, check, flags, known, open, retry, set_mode};
 use crate::sys::{Access, Process};
 use std::ffi::OsStr;
 use std::io;
-pub(crate) use std::os::fd::OwnedFd as Descriptor;
+pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd as Descriptor};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 pub(crate) use std::os::unix::net::UnixStream as Socket;
 use std::time::Duration;
@@ -16,9 +16,12 @@ pub(crate) fn create_anonymous(label: &str, mode: u32) -> io::Result<Fd> {
     let label = c_string(OsStr::new(label))?;
     // SAFETY: `label` is a NUL-terminated string that outlives the call.
     let create = |flags| retry(|| unsafe { libc::memfd_create(label.as_ptr(), flags) });
-    const NOEXEC_SEAL: libc::c_uint = 8; // `libc` has it for other systems only
+    const NOEXEC_SEAL: libc::c_uint = 8; // `libc` has these two for other systems only
+    const EXEC: libc::c_uint = 16;
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    let fd = match create(flags | NOEXEC_SEAL) {
+    // What is sealed so can have no mode with the right to execute.
+    let executes = if mode & 0o111 == 0 { NOEXEC_SEAL } else { EXEC };
+    let fd = match create(flags | executes) {
         // A kernel before 6.3 knows no memory that cannot be executed.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => create(flags)?,
         result => result?,
@@ -59,6 +62,9 @@ pub(crate) fn reopen(file: &Fd, access: Access) -> io::Result<Fd> {
 }
 
 pub(crate) fn adopt(descriptor: Descriptor) -> io::Result<Fd> {
+    // One that was inherited is as good as never closed by programs that are executed.
+    // SAFETY: the call takes no pointers.
+    retry(|| unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
     Ok(Fd::from(descriptor))
 }
 
@@ -129,7 +135,7 @@ pub(crate) fn send(socket: &Socket, bytes: &[u8], file: Option<&Fd>) -> io::Resu
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-/// Receives some of `bytes`, and says how many (0 at the end), all descriptors that came with them, and whether some could
+/// Receives some of `bytes`, and says how many (0 at the end), all descriptors that were sent with them, and whether some could
 /// not be taken; does not wait.
 pub(crate) fn receive(socket: &Socket, bytes: &mut [u8]) -> io::Result<(usize, Vec<Fd>, bool)> {
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
@@ -139,19 +145,23 @@ pub(crate) fn receive(socket: &Socket, bytes: &mut [u8]) -> io::Result<(usize, V
     // SAFETY: `message` and what it points to are valid for writes for the duration of the call.
     let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+    // A descriptor of its sender, if this process has set SO_PASSPIDFD.
+    const PIDFD: libc::c_int = 4;
     let mut files = Vec::new();
     // SAFETY: the kernel filled in the control data, and says how much of it; the two calls stay inside it.
     unsafe {
         let mut next = libc::CMSG_FIRSTHDR(&raw const message);
         while let Some(header) = next.as_ref() {
-            if (header.cmsg_level, header.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            if header.cmsg_level == libc::SOL_SOCKET && matches!(header.cmsg_type, libc::SCM_RIGHTS | PIDFD) {
                 let data = libc::CMSG_DATA(header).cast::<libc::c_int>();
                 let count = (header.cmsg_len - libc::CMSG_LEN(0) as usize) / size_of::<libc::c_int>();
                 // They were made for this process by this call, so nothing else owns them.
-                files.extend((0..count).map(|index| {
+                let came = (0..count).map(|index| {
                     let fd = data.add(index).read_unaligned();
                     Fd::from(OwnedFd::from_raw_fd(fd))
-                }));
+                });
+                // Those that nobody sent are closed at once.
+                files.extend(came.filter(|_| header.cmsg_type == libc::SCM_RIGHTS));
             }
             next = libc::CMSG_NXTHDR(&raw const message, header);
         }
@@ -168,5 +178,7 @@ pub(crate) fn peer(socket: &Socket) -> Option<Process> {
     // SAFETY: `who` and `len` are valid for writes for the duration of the call, and `len` is the size of `who`.
     check(unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut who).cast(), &raw mut len) }).ok()?;
     let pid = u32::try_from(who.pid).ok().filter(|pid| *pid > 0)?;
-    known(&pid.to_string(), pid)
+    // One that has gone has left its number.
+    let gone = Process { pid, started: 0, name: *b"not known\0\0\0\0\0\0\0" };
+    Some(known(&pid.to_string(), pid).unwrap_or(gone))
 }

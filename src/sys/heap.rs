@@ -166,6 +166,7 @@ pub(crate) fn meta(file: &Fd) -> io::Result<Meta> {
         mode: node.mode,
         links: node.links.load(Ordering::Relaxed),
         len: node.bytes.get().map_or(0, |block| block.len as u64),
+        taken: node.bytes.get().map_or(0, |block| block.len as u64),
         identity: (1, node.inode),
     })
 }

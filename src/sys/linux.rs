@@ -9,8 +9,8 @@ mod treatment;
 use super::{Access, FileSystem, Kind, Meta, Process, Sharing};
 pub(crate) use clock::{age, clock_id, moment, stamp};
 pub(crate) use handover::{
-    Descriptor, Socket, adopt, create_anonymous, is_sealed, opened_for, patience, peer, receive, reopen, seal, send,
-    wait_for,
+    AsFd, BorrowedFd, Descriptor, Socket, adopt, create_anonymous, is_sealed, opened_for, patience, peer, receive,
+    reopen, seal, send, wait_for,
 };
 use openings::Openings;
 use std::ffi::{CString, OsStr, OsString};
@@ -143,6 +143,7 @@ fn to_meta(meta: &fs::Metadata) -> Meta {
         mode: meta.mode() & 0o7777,
         links: meta.nlink(),
         len: meta.len(),
+        taken: meta.blocks().saturating_mul(512),
         identity: (meta.dev(), meta.ino()),
     }
 }

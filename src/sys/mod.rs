@@ -111,6 +111,8 @@ pub(crate) struct Meta {
     pub(crate) mode: u32,
     pub(crate) links: u64,
     pub(crate) len: u64,
+    /// The bytes that it takes, of memory or a disk: fewer than its length, if it has holes.
+    pub(crate) taken: u64,
     /// Device and inode: equal for two openings of the same object.
     pub(crate) identity: (u64, u64),
 }

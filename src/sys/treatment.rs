@@ -43,7 +43,7 @@ impl Map {
         }
         let before = (self.lead + range.start) % page_size();
         let first = self.base.as_ptr().wrapping_add(range.start).wrapping_sub(before);
-        Ok((first.cast(), before + range.len()))
+        Ok((first.cast(), if range.is_empty() { 0 } else { before + range.len() }))
     }
 
     fn advise_raw(&self, range: Range<usize>, advice: libc::c_int) -> io::Result<()> {
@@ -114,11 +114,11 @@ impl Map {
         let page = page_size();
         let (before, start) = (self.lead + range.start, self.base.as_ptr().wrapping_sub(self.lead));
         let end = self.lead + range.end;
-        // Only whole pages; but nothing else shares the last one.
+        // Only whole pages; but nothing else shares the first and the last one.
         let end = if range.end == self.len { end.next_multiple_of(page) } else { end - end % page };
-        let first = before.next_multiple_of(page);
-        self.pages(range)?;
-        if first >= end {
+        let first = if range.start == 0 { 0 } else { before.next_multiple_of(page) };
+        self.pages(range.clone())?;
+        if range.is_empty() || first >= end {
             return Ok(());
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
@@ -138,7 +138,9 @@ pub(crate) fn lock_limit() -> Option<(u64, u64)> {
     let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
     let locked = field("VmLck:")?.split_whitespace().next()?.parse::<u64>().ok()?;
     const IPC_LOCK: u32 = 14;
-    let all = u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()? >> IPC_LOCK & 1 == 1;
+    // That right counts in the first user namespace alone, in which every user is as it is.
+    let first = fs::read_to_string("/proc/self/uid_map").ok()?.split_whitespace().eq(["0", "0", "4294967295"]);
+    let all = first && u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()? >> IPC_LOCK & 1 == 1;
     (known && !all && limit.rlim_cur != libc::RLIM_INFINITY).then_some((limit.rlim_cur, locked * 1024))
 }
 

@@ -17,6 +17,22 @@ fn unsupported<T>() -> io::Result<T> {
 #[derive(Debug)]
 pub(crate) struct Fd(Infallible);
 
+impl From<Fd> for Descriptor {
+    fn from(file: Fd) -> Self {
+        match file.0 {}
+    }
+}
+
+#[cfg(unix)]
+pub(crate) use std::os::fd::{AsFd, BorrowedFd};
+
+#[cfg(unix)]
+impl AsFd for Fd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self.0 {}
+    }
+}
+
 /// Never made.
 #[derive(Debug)]
 pub(crate) struct LockFd(Infallible);

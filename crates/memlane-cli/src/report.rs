@@ -7,6 +7,10 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+/// How wide a column of a table is at most; what is longer stands out. An object may name its type and parts at any length,
+/// and no more than `u16::MAX` can be asked of a format.
+pub(crate) const WIDEST: usize = 80;
+
 /// Says something on standard error, in one line, to whoever still listens.
 pub(crate) fn tell(message: impl fmt::Display) {
     let line = message.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");

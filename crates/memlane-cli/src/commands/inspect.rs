@@ -3,7 +3,7 @@
 use super::ls::{object_as_json, state};
 use super::top::info_as_json;
 use crate::failure::Failure;
-use crate::report::{Bytes, Counted, Time, as_json, called, listed, policy};
+use crate::report::{Bytes, Counted, Time, WIDEST, as_json, called, listed, policy};
 use crate::stop::stopped;
 use clap::Args;
 use memlane::{ChannelInfo, FieldValue, Holder, Inspected, Inspection, Observer, Persistence, SyncState};
@@ -22,7 +22,8 @@ pub(crate) struct Inspect {
     /// How many elements of each array are shown
     #[arg(long, value_name = "N", default_value_t = 4)]
     elements: usize,
-    /// How long to look who holds locks: a lock whose holder is the same at each look is held for at least so long
+    /// How long to look who holds locks, every 10 ms: who has one at each look is shown with the time, though it may have let go of
+    /// it and taken it again between two looks
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "100ms")]
     watch: Duration,
     /// Print one JSON object
@@ -36,16 +37,18 @@ For the messages of a channel there is `memlane tap`.";
 
 pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
     let look = || memlane::inspect(arguments.name.as_str(), arguments.elements);
-    let (start, first) = (Instant::now(), look()?);
-    let mut held = holders(&first);
-    let mut seen = first;
+    let (mut seen, start, mut watched) = (look()?, Instant::now(), Duration::ZERO);
+    let mut held = holders(&seen);
     while !held.is_empty() && start.elapsed() < arguments.watch && !stopped() {
         std::thread::sleep(EACH.min(arguments.watch.saturating_sub(start.elapsed())));
-        seen = look()?;
-        let now = holders(&seen);
+        let time = start.elapsed();
+        // If it is gone, or another one has its name, what was seen is all there is to be seen of it.
+        let Some(next) = look().ok().filter(|next| next.id == seen.id) else { break };
+        let now = holders(&next);
         held.retain(|holder| now.contains(holder));
+        (seen, watched) = (next, time);
     }
-    let sight = Sight { held, watched: start.elapsed(), channel: channel(&seen), seen };
+    let sight = Sight { held, watched, channel: channel(&seen), seen };
     let mut out = std::io::stdout().lock();
     if arguments.json {
         writeln!(out, "{}", sight.json())?
@@ -114,8 +117,8 @@ impl Sight {
         });
         let heads = ["OFFSET", "SIZE", "FIELD", "TYPE", "VALUE"].map(str::to_owned);
         let rows: Vec<[String; 5]> = [heads].into_iter().chain(rows).collect();
-        let [a, b, c, d] =
-            std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+        let wide = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let [a, b, c, d] = std::array::from_fn(|column| wide(column).min(WIDEST));
         writeln!(out)?;
         for [offset, size, path, kind, value] in &rows {
             writeln!(out, "{}", format!("{offset:>a$}  {size:>b$}  {path:c$}  {kind:d$}  {value}").trim_end())?;
@@ -141,8 +144,9 @@ impl Sight {
 
     fn sync(&self, field: &Inspected, sync: &SyncState) -> String {
         let holder = |holder: &Holder| {
-            let time =
-                self.held_for(field, holder).map_or(String::new(), |time| format!(" (for at least {})", Time(time)));
+            let time = self
+                .held_for(field, holder)
+                .map_or(String::new(), |time| format!(" (at each look for {})", Time(time)));
             format!("{} {}{time}", named(holder), holder.role)
         };
         let mut parts = vec![sync.state.clone()];
@@ -205,7 +209,7 @@ impl Sight {
     fn holder(&self, field: &Inspected, holder: &Holder) -> Value {
         json!({
             "who": holder.who.as_ref().map(as_json), "alive": holder.alive, "role": holder.role,
-            "held_for_at_least_ns": self.held_for(field, holder).map(|time| time.as_nanos() as u64),
+            "held_at_each_look_for_ns": self.held_for(field, holder).map(|time| time.as_nanos() as u64),
         })
     }
 }

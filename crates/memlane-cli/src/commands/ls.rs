@@ -1,7 +1,7 @@
 //! `memlane ls`.
 
 use crate::failure::Failure;
-use crate::report::{Bytes, Counted, as_json, tell};
+use crate::report::{Bytes, Counted, WIDEST, as_json, tell};
 use memlane::{Listed, Persistence};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -20,7 +20,7 @@ pub(crate) fn run(json: bool) -> Result<(), Failure> {
     let rows: Vec<[String; 5]> = objects.iter().map(|object| as_row(object)).collect();
     let heads = ["NAME", "SIZE", "TYPE", "STATE", "USERS"].map(str::to_owned);
     let width = |column: usize| rows.iter().chain([&heads]).map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 4] = std::array::from_fn(width);
+    let widths: [usize; 4] = std::array::from_fn(|column| width(column).min(WIDEST));
     for [name, size, kind, state, users] in [&heads].into_iter().chain(&rows) {
         let [a, b, c, d] = widths;
         writeln!(out, "{name:a$}  {size:>b$}  {kind:c$}  {state:d$}  {users}")?;

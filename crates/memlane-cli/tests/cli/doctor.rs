@@ -158,7 +158,8 @@ fn a_full_mount_is_a_problem_that_says_how_to_get_room() {
         let (findings, code) = examined(run("sh", &["-c", fill, env!("CARGO_BIN_EXE_memlane")]));
         let space = findings.iter().find(|finding| finding["check"] == "space").expect("the space");
         assert_eq!((code, &space["level"]), (Some(1), &"problem".into()), "{findings:?}");
-        assert!(space["fix"].as_str().is_some_and(|fix| fix.contains("remount,size=") && fix.contains("--shm-size")));
+        let remount = format!("remount,size=SIZE {}`", place.objects().display());
+        assert!(space["fix"].as_str().is_some_and(|fix| fix.contains(&remount) && fix.contains("--shm-size")));
         let trial = about(&findings, "trial");
         assert!(matches!(&trial[..], [(level, found)] if level == "problem" && found.contains("needs")), "{trial:?}");
         return;

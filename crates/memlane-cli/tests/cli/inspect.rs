@@ -110,13 +110,13 @@ fn a_lock_has_its_holder_for_how_long_and_who_waits() {
         (lock["waiters"][0]["pid"] == waiter.pid()).then_some(lock)
     });
     assert_eq!((&lock["state"], &lock["holders"][0]["alive"]), (&json!("held"), &json!(true)));
-    let time = lock["holders"][0]["held_for_at_least_ns"].as_u64().expect("a time");
+    let time = lock["holders"][0]["held_at_each_look_for_ns"].as_u64().expect("a time");
     assert!((20_000_000..10_000_000_000).contains(&time), "{time}");
     let table = place.run(&["inspect", "map"]).ok();
     let own = format!("held; pid {} (", std::process::id());
     let told = line(&table, "value");
     assert!(
-        told.contains(&own) && told.contains("holds it (for at least ") && told.contains("awaited by pid "),
+        told.contains(&own) && told.contains("holds it (at each look for ") && told.contains("awaited by pid "),
         "{told}"
     );
     assert!(table.contains(&format!("pid {} (", waiter.pid())) && table.contains(", sleeps on `value`"), "{table}");
@@ -178,4 +178,30 @@ fn what_is_not_there_raw_damaged_or_foreign_is_told_apart() {
     place.run(&["inspect", "notes"]).failed(1, &["'notes'", "not"]);
     std::fs::remove_file(place.objects().join("notes")).expect("the file");
     place.run(&["rm", "bad"]).ok();
+}
+
+#[test]
+fn a_description_with_endless_names_is_shown_all_the_same() {
+    let place = Place::new();
+    let (path, kind) = ("x".repeat(100_000), "y".repeat(100_000));
+    let schema = format!("\t{kind}\t0\t8\n{path}\t{kind}\t0\t4\ny\tu32\t4\t4\n");
+    let data = (8448 + schema.len() as u64).next_multiple_of(4096);
+    let mut bytes = vec![0; data as usize + 8];
+    let mut put = |offset: usize, field: &[u8]| bytes[offset..offset + field.len()].copy_from_slice(field);
+    put(0, b"memlane\0");
+    for (offset, number) in [(8, 1), (12, 0x0102_0304), (16, 64), (20, 1), (64, schema.len() as u32), (68, 128)] {
+        put(offset, &u32::to_ne_bytes(number));
+    }
+    put(40, &data.to_ne_bytes());
+    put(48, &8_u64.to_ne_bytes());
+    put(8448, schema.as_bytes());
+    let file = place.objects().join("long");
+    std::fs::write(&file, bytes).expect("a file");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("ours");
+    let table = place.run(&["inspect", "long"]).ok();
+    assert!(line(&table, "y").ends_with(" 0"), "the others are there");
+    // Nor does one such object keep all others from being listed.
+    let _other = SharedMemory::create(named(&place, "other"), 10, &Options::new()).expect("a fresh object");
+    assert!(place.run(&["ls"]).ok().contains("\nother "));
+    place.run(&["rm", "long"]).ok();
 }

@@ -1,7 +1,7 @@
 //! What was seen, as tables: for a terminal, with columns left out where it is narrow, or as plain text.
 
 use super::watch::{Channel, Snapshot, State};
-use crate::report::{Counted, Time, policy};
+use crate::report::{Counted, Time, WIDEST, policy};
 use memlane::{ChannelInfo, Policy, ReceiverInfo, SenderInfo, Who};
 use std::fmt;
 
@@ -70,7 +70,7 @@ impl Table {
         let widths = self.widths();
         let last = self.columns.len() - 1;
         let pad = |(index, cell): (usize, &Cell)| {
-            let (width, gap) = (widths[index], if index == last { "" } else { "  " });
+            let (width, gap) = (widths[index].min(WIDEST), if index == last { "" } else { "  " });
             let text = match self.columns[index].right {
                 true => format!("{:>width$}{gap}", cell.text),
                 false if index == last => cell.text.clone(),
@@ -357,5 +357,6 @@ mod tests {
         assert_eq!(lines(table(&name, "gone"), 40), [format!("NAME{}  NOTE", " ".repeat(20)), format!("{cut}  gone")]);
         assert_eq!(lines(table("cam", &note), 45)[1], format!("cam       1      22  {note}"));
         assert!(table(&name, &note).to_string().contains(&format!("{name}      1      22  {note}\n")), "whole as text");
+        assert!(table(&"n".repeat(70_000), "gone").to_string().ends_with("gone\n"), "however long it is");
     }
 }
