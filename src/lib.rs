@@ -46,7 +46,7 @@ pub use channel::{
 };
 pub use error::{Error, LockError, RecvError, SendError, TicketError, WaitError, Who};
 pub use inspect::{
-    FieldValue, HeldLock, Holder, Inspected, Inspection, Listed, Participant, Space, SyncState, held_locks, inspect,
+    FieldValue, HeldLock, Holder, Inspected, Inspection, Listed, LockState, Participant, Space, held_locks, inspect,
     list, space,
 };
 pub use memlane_derive::Shareable;

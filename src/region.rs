@@ -419,7 +419,7 @@ impl RegionMut {
     ///
     /// [`Error::OutOfBounds`] if the range does not lie in the region.
     pub fn write_at(&mut self, offset: usize, from: &[u8]) -> Result<(), Error> {
-        self.attachment.mapping.write_at(offset, from)
+        self.attachment.mapping.put_at(offset, from)
     }
 
     /// Gives everything but `range` back, as [`Region::shrink_to`] does. A lock that this participant holds in what is given

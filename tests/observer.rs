@@ -276,7 +276,7 @@ fn an_object_is_looked_into_and_nothing_is_changed() {
     let look = || inspect(dir.name("locks"), 4).expect("it can be read");
     let state = |path: &str| {
         let field = look().fields.into_iter().find(|field| field.path == path).expect("a part of it");
-        let FieldValue::Sync(state) = field.value else { panic!("{path} is a lock") };
+        let FieldValue::Lock(state) = field.value else { panic!("{path} is a lock") };
         state
     };
     let bytes = || std::fs::read(dir.path().join("locks")).expect("its file");

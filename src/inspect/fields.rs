@@ -58,7 +58,7 @@ pub enum FieldValue {
     /// A participant; `None` if it names nobody.
     Owner(Option<Holder>),
     /// A lock, or another thing that processes wait for.
-    Sync(SyncState),
+    Lock(LockState),
     /// It cannot be read, or what is there has no meaning.
     Unreadable,
 }
@@ -66,7 +66,7 @@ pub enum FieldValue {
 /// How a lock, or another thing that processes wait for, stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct SyncState {
+pub struct LockState {
     /// In a word or two: `free`, `held`, `set`, ...
     pub state: String,
     /// Who holds it, or takes part.
@@ -228,18 +228,18 @@ impl Reading<'_> {
                 FieldValue::Owner((!owner.is_nobody()).then(|| self.holder(owner, "")))
             }
             kind => match look(kind, &self.bytes(at, part.size.min(MOST_WORDS)).unwrap_or_default()) {
-                Some(looked) => FieldValue::Sync(self.sync(part, looked)),
+                Some(looked) => FieldValue::Lock(self.sync(part, looked)),
                 None => FieldValue::Parts,
             },
         })
     }
 
-    fn sync(&self, part: &Part, looked: Looked) -> SyncState {
+    fn sync(&self, part: &Part, looked: Looked) -> LockState {
         let Looked { state, holders, needs_repair } = looked;
         let words = part.offset..part.offset.saturating_add(part.size);
         let sleeps = |index: &usize| owner::sleep_in(self.table, *index).is_some_and(|on| words.contains(&on.offset()));
         let waiters = (0..PARTICIPANTS).filter(sleeps).filter_map(|index| self.attached(index));
-        SyncState {
+        LockState {
             state,
             holders: holders.into_iter().map(|(owner, role)| self.holder(owner, role)).collect(),
             waiters: waiters.collect(),
@@ -262,7 +262,7 @@ impl Reading<'_> {
 /// The path of what lies at an offset of the user's bytes and can be slept on.
 pub(super) fn awaited(fields: &[Inspected], offset: u64) -> String {
     let is_there = |field: &&Inspected| {
-        matches!(field.value, FieldValue::Sync(_))
+        matches!(field.value, FieldValue::Lock(_))
             && (field.offset..field.offset.saturating_add(field.size)).contains(&offset)
     };
     fields.iter().find(is_there).map_or_else(|| format!("offset {offset}"), |field| field.path.clone())

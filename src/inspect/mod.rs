@@ -2,7 +2,7 @@
 
 mod fields;
 
-pub use fields::{FieldValue, Holder, Inspected, SyncState};
+pub use fields::{FieldValue, Holder, Inspected, LockState};
 
 use crate::channel::{awaited_in_channel, is_channel};
 use crate::error::{Error, Who};
@@ -195,7 +195,7 @@ const LOCKS: usize = 64;
 pub fn held_locks(name: impl ToName) -> Result<Vec<HeldLock>, Error> {
     let fields = inspect(name, LOCKS)?.fields.into_iter().filter(|field| field.kind != "barrier");
     let held = fields.flat_map(|Inspected { path, value, .. }| {
-        let holders = if let FieldValue::Sync(state) = value { state.holders } else { Vec::new() };
+        let holders = if let FieldValue::Lock(state) = value { state.holders } else { Vec::new() };
         holders.into_iter().map(move |Holder { who, alive, .. }| HeldLock { lock: path.clone(), holder: who, alive })
     });
     Ok(held.collect())

@@ -55,7 +55,7 @@ impl RegionCopy {
     ///
     /// [`Error::OutOfBounds`] if the range does not lie in the region.
     pub fn write_at(&mut self, offset: usize, from: &[u8]) -> Result<(), Error> {
-        self.mapping.write_at(offset, from)
+        self.mapping.put_at(offset, from)
     }
 
     /// The address of the first byte, for writing.

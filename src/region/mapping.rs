@@ -107,7 +107,7 @@ impl Mapping {
     }
 
     /// Of a mapping that can be written.
-    pub(super) fn write_at(&mut self, offset: usize, from: &[u8]) -> Result<(), Error> {
+    pub(super) fn put_at(&mut self, offset: usize, from: &[u8]) -> Result<(), Error> {
         let to = self.find(offset, from.len(), 1)?;
         // SAFETY: the range lies in the mapping, which is writable and lives as long as `self`; `&mut self` keeps
         // this process's references out of it, and `from`, a slice of this process, does not overlap it.

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::report::{Bytes, Counted, Time, WIDEST, as_json, called, listed, policy};
 use crate::stop::stopped;
 use clap::Args;
-use memlane::{ChannelInfo, FieldValue, Holder, Inspected, Inspection, Observer, Persistence, SyncState};
+use memlane::{ChannelInfo, FieldValue, Holder, Inspected, Inspection, LockState, Observer, Persistence};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
 /// What is held by whom.
 fn holders(seen: &Inspection) -> Vec<(u64, Holder)> {
     let held = seen.fields.iter().filter_map(|field| match &field.value {
-        FieldValue::Sync(sync) => Some(sync.holders.iter().map(|holder| (field.offset, holder.clone()))),
+        FieldValue::Lock(sync) => Some(sync.holders.iter().map(|holder| (field.offset, holder.clone()))),
         _ => None,
     });
     held.flatten().collect()
@@ -136,13 +136,13 @@ impl Sight {
             FieldValue::Bytes { len, first } => bytes(*len, first),
             FieldValue::Owner(None) => "nobody".into(),
             FieldValue::Owner(Some(holder)) => named(holder),
-            FieldValue::Sync(sync) => self.sync(field, sync),
+            FieldValue::Lock(sync) => self.sync(field, sync),
             FieldValue::Unreadable => "cannot be read".into(),
             _ => String::new(),
         }
     }
 
-    fn sync(&self, field: &Inspected, sync: &SyncState) -> String {
+    fn sync(&self, field: &Inspected, sync: &LockState) -> String {
         let holder = |holder: &Holder| {
             let time = self
                 .held_for(field, holder)
@@ -197,7 +197,7 @@ impl Sight {
             FieldValue::Elements(count) => json!({ "elements": count }),
             FieldValue::Bytes { len, first } => json!({ "bytes": len, "first": first }),
             FieldValue::Owner(holder) => json!(holder.as_ref().map(|holder| self.holder(field, holder))),
-            FieldValue::Sync(sync) => json!({
+            FieldValue::Lock(sync) => json!({
                 "state": sync.state, "needs_repair": sync.needs_repair,
                 "holders": sync.holders.iter().map(|holder| self.holder(field, holder)).collect::<Vec<_>>(),
                 "waiters": sync.waiters.iter().map(as_json).collect::<Vec<_>>(),

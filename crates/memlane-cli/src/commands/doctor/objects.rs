@@ -2,7 +2,7 @@
 
 use super::Finding;
 use crate::report::{Bytes, Counted, listed};
-use memlane::{FieldValue, Holder, Inspection, Listed, SyncState};
+use memlane::{FieldValue, Holder, Inspection, Listed, LockState};
 
 /// How many are named one by one.
 const NAMED: usize = 5;
@@ -69,7 +69,7 @@ fn stopped(objects: &[Listed]) -> Option<Finding> {
 /// The locks of an object that somebody died with.
 fn locks(object: &Listed) -> Vec<Finding> {
     let Ok(Inspection { fields, .. }) = memlane::inspect(object.name.as_str(), 64) else { return Vec::new() };
-    let finding = |path: &str, sync: &SyncState| {
+    let finding = |path: &str, sync: &LockState| {
         let lock = format!("`{path}` of {}", object.name);
         let fix = format!(
             "lock it: who does so next is told, and repairs the data; `memlane inspect {}` shows it",
@@ -91,7 +91,7 @@ fn locks(object: &Listed) -> Vec<Finding> {
         }
     };
     let found = fields.iter().filter_map(|field| match &field.value {
-        FieldValue::Sync(sync) => finding(&field.path, sync),
+        FieldValue::Lock(sync) => finding(&field.path, sync),
         _ => None,
     });
     found.take(NAMED).collect()
