@@ -84,13 +84,14 @@ struct Seat {
 }
 
 impl Seat {
-    fn owner(&self) -> OwnerId {
+    /// Whose it is. To judge and to exchange it takes one look: in the next moment it may be another's.
+    fn word(&self) -> u64 {
         // ORDERING: Acquire pairs with the exchange in `Barrier::join`: who is found here is found in the table too.
-        OwnerId::in_word(self.owner.load(Ordering::Acquire))
+        self.owner.load(Ordering::Acquire)
     }
 
-    fn has_left(&self) -> bool {
-        self.owner.load(Ordering::Relaxed) & LEFT != 0
+    fn owner(&self) -> OwnerId {
+        OwnerId::in_word(self.word())
     }
 
     fn has_arrived(&self, state: u64) -> bool {
@@ -172,23 +173,28 @@ impl<const PARTIES: usize> Barrier<PARTIES> {
         let attachment = by.region().attachment();
         attachment.offset_of(&self.changed)?;
         attachment.check()?;
-        let is_dead = |seat: &Seat| !seat.owner().is_nobody() && attachment.is_dead(seat.owner());
+        let is_dead = |word: u64| {
+            let owner = OwnerId::in_word(word);
+            !owner.is_nobody() && attachment.is_dead(owner)
+        };
         let state = loop {
             let state = self.state.load(Ordering::Relaxed);
             if state & BROKEN != 0 {
                 break state;
             }
-            let Some(dead) = self.seats.iter().position(is_dead) else { return Ok(false) };
+            let Some(dead) = self.seats.iter().position(|seat| is_dead(seat.word())) else { return Ok(false) };
             self.break_at(state, dead);
         };
         // Free before anybody waits again; until then it is broken, whoever dies here.
         for (index, seat) in self.seats.iter().enumerate() {
-            let word = seat.owner.load(Ordering::Relaxed);
-            if (is_dead(seat) || seat.has_left()) && seat.exchange(word, 0) {
-                // Another one has reset it meanwhile: this may have been one who died or left since, whom nobody would miss.
-                let now = self.state.load(Ordering::Relaxed);
-                if now != state {
-                    self.break_at(now, index);
+            let word = seat.word();
+            if (word & LEFT != 0 || is_dead(word)) && seat.exchange(word, 0) {
+                // If another one has reset it meanwhile, this may have been one who died or left since, whom nobody would miss.
+                loop {
+                    let now = self.state.load(Ordering::Relaxed);
+                    if now & BROKEN != 0 || self.break_at(now, index) {
+                        break;
+                    }
                 }
             }
         }
@@ -294,7 +300,10 @@ impl<const PARTIES: usize> Party<'_, PARTIES> {
     #[cold]
     fn broken(&self, seat: Option<usize>) -> WaitError {
         let seat = seat.and_then(|seat| self.barrier.seats.get(seat));
-        let who = seat.and_then(|seat| self.attachment.table().who(seat.owner()));
+        // Whoever is there and has not left came after it was given back: to be mended, but by one who died over that.
+        let is_gone = |word| word & LEFT != 0 || self.attachment.is_dead(OwnerId::in_word(word));
+        let word = seat.map(Seat::word).filter(|word| is_gone(*word));
+        let who = word.and_then(|word| self.attachment.table().who(OwnerId::in_word(word)));
         match self.attachment.offset_of(&self.barrier.changed) {
             Ok(offset) => {
                 let barrier = self.attachment.lock_at(offset);
@@ -323,17 +332,13 @@ impl<const PARTIES: usize> Party<'_, PARTIES> {
             let state = barrier.state.load(Ordering::Acquire);
             let is_mine = seat.owner.load(Ordering::Relaxed) == me | LEFT;
             let is_amid = state & BROKEN == 0 && barrier.seats.iter().any(|seat| seat.has_arrived(state));
-            if is_mine && is_amid {
-                if barrier.break_at(state, self.seat) {
-                    return;
-                }
-                continue;
-            }
-            let is_culprit = state & BROKEN != 0 && (state & SEATS) >> SEAT == self.seat as u64;
-            if !is_culprit {
+            if !(is_mine && is_amid) {
                 seat.exchange(me | LEFT, 0);
+                return;
             }
-            return;
+            if barrier.break_at(state, self.seat) {
+                return;
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Models of the mutex, the condition, the event, the participant table and the list of openings: all schedules, and all
+//! Models of locks, conditions, events, values, the participant table and the list of openings: all schedules, and all
 //! values that a load may return under the memory model of C11, of a few threads that use them; explored by loom.
 //!
 //! What is modelled is what ships: this crate includes the files of the library that hold the algorithms, whole, and
@@ -27,15 +27,18 @@ mod segment;
 mod sync;
 mod sys;
 
+mod barrier;
 #[allow(dead_code, reason = "the models use a part of each")]
 #[allow(clippy::arc_with_non_send_sync, reason = "all threads of a model are one of the machine's")]
 mod channel;
 mod condvar;
+mod copies;
 mod event;
 mod eventcount;
 mod mutex;
 mod openings;
 mod rwlock;
+mod semaphore;
 mod table;
 
 use loom::thread::JoinHandle;

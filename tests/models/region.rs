@@ -5,8 +5,10 @@ use crate::object::{Header, Object};
 use crate::owner::{OwnerId, Sleep, Table};
 use crate::prim;
 use crate::sync::EventCount;
+use crate::sync::barrier::Barrier;
 use crate::sync::condvar::Condvar;
 use crate::sync::event::Event;
+use crate::sync::semaphore::Semaphore;
 use crate::sys::{self, LockFd};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::MaybeUninit;
@@ -35,6 +37,18 @@ pub(crate) fn event() -> Rc<Event> {
 pub(crate) fn eventcount() -> Rc<EventCount> {
     // SAFETY: as in `table`.
     Rc::new(unsafe { MaybeUninit::<EventCount>::zeroed().assume_init() })
+}
+
+/// A barrier of which nobody has a seat yet.
+pub(crate) fn barrier<const PARTIES: usize>() -> Rc<Barrier<PARTIES>> {
+    // SAFETY: as in `table`.
+    Rc::new(unsafe { MaybeUninit::<Barrier<PARTIES>>::zeroed().assume_init() })
+}
+
+/// A semaphore of which nobody has a permit yet.
+pub(crate) fn semaphore<const PERMITS: usize>() -> Rc<Semaphore<PERMITS>> {
+    // SAFETY: as in `table`.
+    Rc::new(unsafe { MaybeUninit::<Semaphore<PERMITS>>::zeroed().assume_init() })
 }
 
 /// The header of an object that holds what `schema` says.
