@@ -131,6 +131,7 @@ impl<T: Shareable<Tail = ()> + Copy> SeqCell<T> {
         let _writing = self.writer.acquire(attachment, None)?.or_repair(|()| ());
         let mut value = self.whole(attachment)?;
         change(&mut value);
+        attachment.check_fork()?;
         self.copies.write(&value);
         Ok(())
     }
