@@ -2,9 +2,16 @@
 #![allow(missing_docs, unsafe_code)]
 
 mod common;
+#[path = "common/random.rs"]
+mod random;
 
-use common::{Dir, hear, role, say, spawn};
-use memlane::{LockError, Locked, Once, Options, ReentrantMutex, RwLock, Segment, SeqCell, Shareable, Versioned};
+use common::{Dir, hear, role, say, spawn, times};
+use memlane::{
+    Barrier, LockError, Locked, Once, Options, OwnerId, ReentrantMutex, RwLock, Segment, Semaphore, SeqCell, Shareable,
+    Until, Versioned, held_locks,
+};
+use random::Random;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -149,4 +156,69 @@ fn a_panic_in_a_wait_to_write_leaves_the_lock_to_others() {
     drop(guard);
     assert!(shared.state.read_timeout(&shared, PATIENCE).is_ok(), "nobody writes");
     assert!(shared.state.write_timeout(&shared, PATIENCE).is_ok(), "nobody has it");
+}
+
+#[derive(Shareable)]
+#[repr(C)]
+struct All {
+    semaphore: Semaphore<3>,
+    barrier: Barrier<3>,
+    once: Once<u64>,
+    cell: SeqCell<[u32; 3]>,
+    versioned: Versioned<[u32; 3]>,
+    state: RwLock<u64, 3>,
+    reentrant: ReentrantMutex<u64>,
+}
+
+/// Whatever lies in the words: no panic, no endless wait, and each kind of outcome occurs.
+#[test]
+#[cfg_attr(any(miri, memlane_heap), ignore = "writes to the object's file")]
+fn garbage_is_a_value_or_an_error() {
+    const WORDS: usize = size_of::<All>() / 8;
+    let dir = Dir::new();
+    let all = Segment::<All>::create(dir.name("a"), (), &Options::new(), |_| ()).expect("a fresh object");
+    let gone = Segment::<All>::open(dir.name("a")).expect("the same object").region().owner();
+    let owners = [all.region().owner(), gone, OwnerId::NOBODY].map(|owner| {
+        // SAFETY: an `OwnerId` is `repr(transparent)` around its word.
+        unsafe { std::mem::transmute::<OwnerId, u64>(owner) }
+    });
+    let file = std::fs::File::options().write(true).read(true).open(dir.path().join("a")).expect("the object");
+    let mut data = [0; 8];
+    file.read_exact_at(&mut data, 40).expect("its header"); // which says where the data begins
+    let data = u64::from_ne_bytes(data);
+    let mut random = Random::new();
+    let soon = || Until::timeout(Duration::from_micros(1));
+    let (mut values, mut errors) = (0_u64, 0_u64);
+    for _ in 0..times(500, 100_000) {
+        let words: [u64; WORDS] = std::array::from_fn(|_| {
+            let bits = random.next() & [0, 1 << 16, 0xffff << 16, 1 << 31, u64::MAX][random.below(5) as usize];
+            match random.below(4) {
+                0 => bits,
+                owner => owners[owner as usize - 1] ^ bits,
+            }
+        });
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        file.write_all_at(&bytes, data).expect("its bytes");
+        let now = Duration::ZERO;
+        let outcomes = [
+            all.semaphore.try_acquire(&all).is_ok(),
+            all.semaphore.available(&all) > 0,
+            all.barrier.join(&all).is_ok_and(|mut party| party.wait(soon()).is_ok()),
+            all.barrier.reset(&all).expect("it lives"),
+            all.once.get_or_init_timeout(&all, now, |value| *value = 1).is_ok(),
+            all.cell.read(&all).is_ok(),
+            all.cell.write_timeout(&all, [1; 3], now).is_ok(),
+            all.versioned.read() == [0; 3],
+            all.versioned.write_timeout(&all, [1; 3], now).is_ok(),
+            all.state.try_read(&all).is_ok(),
+            all.state.try_write(&all).is_ok(),
+            all.state.read_upgradable_timeout(&all, now).is_ok_and(|guard| guard.upgrade_timeout(now).is_ok()),
+            all.reentrant.try_lock(&all).is_ok(),
+        ];
+        let shown = format!("{:?} {:?} {:?} {:?}", all.semaphore, all.barrier, all.cell, all.state);
+        assert!(!shown.is_empty() && held_locks(dir.name("a")).is_ok());
+        values += outcomes.iter().filter(|outcome| **outcome).count() as u64;
+        errors += outcomes.iter().filter(|outcome| !**outcome).count() as u64;
+    }
+    assert!(values > 1000 && errors > 1000, "{values} values, {errors} errors");
 }

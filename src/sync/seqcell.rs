@@ -58,8 +58,7 @@ impl<T: Shareable<Tail = ()> + Copy> SeqCell<T> {
     /// # Errors
     ///
     /// [`LockError::NeedsRepair`] if a writer died while it wrote, [`LockError::TimedOut`], with the writer, if one has been at
-    /// it for 50 ms, [`LockError::AlreadyLocked`] within [`update`](Self::update), and the others of
-    /// [`Mutex::lock_timeout`].
+    /// it for 50 ms, and the others of [`Mutex::lock_timeout`]. Within [`update`](Self::update) it gives the value as it was.
     pub fn read(&self, by: &(impl Attached + ?Sized)) -> Result<T, LockError> {
         let attachment = by.region().attachment();
         let mut attempts = 0..if attachment.may_lock(&self.writer) { ATTEMPTS } else { 0 };
