@@ -582,12 +582,16 @@ impl Attachment {
         path.map_or(format!("at offset {offset}"), |path| format!("`{path}`")).into()
     }
 
+    /// Whether this process is the one that attached: no fork of it, also if it was forked since it was asked last.
+    #[inline]
+    pub(crate) fn check_fork(&self) -> Result<(), LockError> {
+        if self.is_forked() { Err(LockError::Forked { object: self.name() }) } else { Ok(()) }
+    }
+
     /// Whether this process may still act on the object.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), LockError> {
-        if self.is_forked() {
-            return Err(LockError::Forked { object: self.name() });
-        }
+        self.check_fork()?;
         if self.state().load(Ordering::Relaxed) != LIVE {
             return Err(LockError::Retired { object: self.name() });
         }

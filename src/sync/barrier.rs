@@ -87,13 +87,14 @@ struct Seat {
 }
 
 impl Seat {
-    fn owner(&self) -> OwnerId {
+    /// Whose it is. To judge and to exchange it takes one look: in the next moment it may be another's.
+    fn word(&self) -> u64 {
         // ORDERING: Acquire pairs with the exchange in `Barrier::join`: who is found here is found in the table too.
-        OwnerId::in_word(self.owner.load(Ordering::Acquire))
+        self.owner.load(Ordering::Acquire)
     }
 
-    fn has_left(&self) -> bool {
-        self.owner.load(Ordering::Relaxed) & LEFT != 0
+    fn owner(&self) -> OwnerId {
+        OwnerId::in_word(self.word())
     }
 
     fn has_arrived(&self, state: u64) -> bool {
@@ -175,8 +176,8 @@ impl<const PARTIES: usize> Barrier<PARTIES> {
     /// [`LockError::Retired`], [`LockError::Forked`], [`LockError::NotInSegment`].
     pub fn reset(&self, by: &(impl Attached + ?Sized)) -> Result<bool, LockError> {
         let attachment = by.region().attachment();
-        let is_dead = |seat: &Seat| {
-            let owner = seat.owner();
+        let is_dead = |word: u64| {
+            let owner = OwnerId::in_word(word);
             !owner.is_nobody() && attachment.is_dead(owner)
         };
         // One at a time: a second one, late, would take the seats of those who died since for seats that are to be
@@ -188,13 +189,13 @@ impl<const PARTIES: usize> Barrier<PARTIES> {
             if state & BROKEN != 0 {
                 break state;
             }
-            let Some(dead) = self.seats.iter().position(is_dead) else { return Ok(false) };
+            let Some(dead) = self.seats.iter().position(|seat| is_dead(seat.word())) else { return Ok(false) };
             self.break_at(state, dead);
         };
         // Free before anybody waits again; until then it is broken, whoever dies here.
         for seat in &self.seats {
-            let word = seat.owner.load(Ordering::Relaxed);
-            if is_dead(seat) || seat.has_left() {
+            let word = seat.word();
+            if is_dead(word) || word & LEFT != 0 {
                 seat.exchange(word, 0);
             }
         }
@@ -301,7 +302,10 @@ impl<const PARTIES: usize> Party<'_, PARTIES> {
     #[cold]
     fn broken(&self, seat: Option<usize>) -> WaitError {
         let seat = seat.and_then(|seat| self.barrier.seats.get(seat));
-        let who = seat.and_then(|seat| self.attachment.table().who(seat.owner()));
+        // Whoever is there and has not left came after it was given back: to be mended, but by one who died over that.
+        let is_gone = |word| word & LEFT != 0 || self.attachment.is_dead(OwnerId::in_word(word));
+        let word = seat.map(Seat::word).filter(|word| is_gone(*word));
+        let who = word.and_then(|word| self.attachment.table().who(OwnerId::in_word(word)));
         match self.attachment.offset_of(&self.barrier.changed) {
             Ok(offset) => {
                 let barrier = self.attachment.lock_at(offset);

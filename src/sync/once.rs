@@ -92,6 +92,7 @@ impl<T: ?Sized + Sync> Once<T> {
         let mut value = self.value.acquire(attachment, timeout)?.or_repair(|_| ());
         if !self.is_complete() {
             init(&mut value);
+            attachment.check_fork()?;
         }
         Ok(self.publish(value))
     }

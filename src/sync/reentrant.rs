@@ -142,7 +142,10 @@ impl<T: ?Sized> ReentrantMutexGuard<'_, T> {
 
 impl<T: ?Sized> Guard for ReentrantMutexGuard<'_, T> {
     fn declare_consistent(&mut self) {
-        change(&self.mutex.word, self.attachment.me(), Ordering::Relaxed, 0, |seen| Some(seen & !DIRTY));
+        // The child of a fork holds nothing: the lock is its parent's.
+        if !self.attachment.is_forked() {
+            change(&self.mutex.word, self.attachment.me(), Ordering::Relaxed, 0, |seen| Some(seen & !DIRTY));
+        }
     }
 }
 

@@ -80,6 +80,16 @@ struct Words<'a> {
     attachment: &'a Attachment,
 }
 
+/// Leaves the writer's word as it was found, but for who is in it: when a wait ends in an error, or in a panic of what
+/// [`interrupt_waits`](crate::interrupt_waits) was given.
+struct GivesUp<'a>(Words<'a>);
+
+impl Drop for GivesUp<'_> {
+    fn drop(&mut self) {
+        self.0.unlock(|seen| seen & DIRTY);
+    }
+}
+
 /// What the writer's word says to a reader.
 enum Look {
     Open,
@@ -234,13 +244,10 @@ impl<'a> Words<'a> {
     fn write(self, timeout: Option<Duration>) -> Result<bool, LockError> {
         let mut waiter = self.begin(timeout)?;
         let clean = self.claim(&mut waiter, WRITER)?;
-        match self.drain(&mut waiter) {
-            Ok(()) => Ok(clean),
-            Err(error) => {
-                self.unlock(|seen| seen & DIRTY);
-                Err(error)
-            }
-        }
+        let gives_up = GivesUp(self);
+        self.drain(&mut waiter)?;
+        std::mem::forget(gives_up);
+        Ok(clean)
     }
 
     /// Comes in to read, as the one who may come to write.

@@ -55,8 +55,8 @@ impl<T: Shareable<Tail = ()> + Copy> SeqCell<T> {
     /// # Errors
     ///
     /// [`LockError::NeedsRepair`] if a writer died while it wrote, [`LockError::TimedOut`], with the writer, if one has
-    /// been at it for 50 ms, [`LockError::AlreadyLocked`] within [`update`](Self::update), and the others of
-    /// [`Mutex::lock_timeout`].
+    /// been at it for 50 ms, and the others of [`Mutex::lock_timeout`]. Within [`update`](Self::update) it gives the value
+    /// as it was.
     pub fn read(&self, by: &(impl Attached + ?Sized)) -> Result<T, LockError> {
         let attachment = by.region().attachment();
         let read = if attachment.may_lock(&self.writer) { self.copies.read() } else { None };
@@ -145,6 +145,7 @@ impl<T: Shareable<Tail = ()> + Copy> SeqCell<T> {
         let _writing = self.writer.acquire(attachment, timeout)?.or_repair(|()| ());
         let mut value = self.whole(attachment)?;
         change(&mut value);
+        attachment.check_fork()?;
         self.copies.write(&value);
         Ok(())
     }

@@ -121,9 +121,11 @@ impl<T: Shareable<Tail = ()> + Copy> Versioned<T> {
         change: impl FnOnce(&mut T),
     ) -> Result<(), LockError> {
         // Whatever a dead writer left, it is not what is read.
-        let _writing = self.writer.acquire(by.region().attachment(), timeout)?.or_repair(|()| ());
+        let attachment = by.region().attachment();
+        let _writing = self.writer.acquire(attachment, timeout)?.or_repair(|()| ());
         let mut value = self.read();
         change(&mut value);
+        attachment.check_fork()?;
         self.copies.write(&value);
         Ok(())
     }

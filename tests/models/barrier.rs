@@ -10,6 +10,7 @@ use crate::{explore, explore_deaths, join};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// As many attachments.
 fn attached<const COUNT: usize>() -> [RegionMut; COUNT] {
@@ -129,5 +130,87 @@ fn two_reset() {
         assert_ne!(mine, other, "of two, one has reset it");
         assert!(!barrier.is_broken());
         let _parties = [(); 2].map(|()| barrier.join(&region).expect("a seat"));
+    });
+}
+
+type Two = Barrier<2>;
+
+/// A barrier and attachments, for good: parties borrow both, and go to threads.
+fn setting<const COUNT: usize>() -> (&'static Two, [&'static RegionMut; COUNT]) {
+    let leaked = attached::<COUNT>().map(|region| &*Box::leak(Box::new(region)));
+    (Box::leak(Box::new(zeroed::<Two>())), leaked)
+}
+
+/// One has died with its seat, and nobody has noticed.
+fn one_dies(barrier: &'static Two, region: &'static RegionMut) {
+    std::mem::forget(barrier.join(region).expect("a seat"));
+    region.die();
+}
+
+/// How many seats are free.
+fn free(barrier: &'static Two, region: &'static RegionMut) -> usize {
+    let parties: Vec<Party<'_, 2>> = std::iter::from_fn(|| barrier.join(region).ok()).collect();
+    parties.len()
+}
+
+#[test]
+fn who_leaves_between_phases_breaks_nothing_though_somebody_mends() {
+    explore("1 leaves, 1 resets", (None, None), || {
+        let (barrier, regions) = setting::<2>();
+        let party = barrier.join(regions[1]).expect("a seat");
+        let leaves = thread::spawn(move || drop(party));
+        assert!(!barrier.reset(regions[0]).expect("it lives"), "there is nothing to mend");
+        join([leaves]);
+        assert_eq!(free(barrier, regions[0]), 2);
+    });
+}
+
+#[test]
+fn who_comes_back_while_it_is_mended_keeps_its_seat() {
+    explore("1 leaves and comes back, 1 resets after a death", (Some(3), None), || {
+        let (barrier, regions) = setting::<3>();
+        let party = barrier.join(regions[1]).expect("a seat");
+        one_dies(barrier, regions[2]);
+        let back = thread::spawn(move || {
+            drop(party);
+            barrier.join(regions[1]).ok()
+        });
+        barrier.reset(regions[0]).expect("it lives");
+        let back = join([back]);
+        assert_eq!(free(barrier, regions[0]), 2 - back.iter().flatten().count());
+    });
+}
+
+#[test]
+fn who_comes_and_goes_while_it_is_mended_keeps_no_seat() {
+    explore("1 comes and goes, 1 resets after a death", (Some(3), None), || {
+        let (barrier, regions) = setting::<3>();
+        one_dies(barrier, regions[2]);
+        let guest = thread::spawn(move || drop(barrier.join(regions[1])));
+        barrier.reset(regions[0]).expect("it lives");
+        join([guest]);
+        assert_eq!(free(barrier, regions[0]), 2);
+    });
+}
+
+/// One dies while it mends, after any step: it can be mended by the next, and nobody who lives is said to have broken it.
+#[test]
+fn a_death_of_one_who_mends() {
+    explore_deaths("1 dies mending, 1 comes and waits, and mends", (Some(2), None), |steps| {
+        let (barrier, regions) = setting::<3>();
+        one_dies(barrier, regions[2]);
+        let mends = thread::spawn(move || {
+            if prim::mortal(steps, || drop(barrier.reset(regions[1]))).is_none() {
+                regions[1].die();
+            }
+        });
+        if let Ok(mut party) = barrier.join(regions[0])
+            && let Err(WaitError::Broken { who: Some(who), .. }) = party.wait(Until::timeout(Duration::ZERO))
+        {
+            assert_eq!(who.pid, 3);
+        }
+        join([mends]);
+        barrier.reset(regions[0]).expect("it lives");
+        assert_eq!(free(barrier, regions[0]), 2);
     });
 }

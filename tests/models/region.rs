@@ -157,6 +157,10 @@ impl Attachment {
         "model".into()
     }
 
+    pub(crate) fn check_fork(&self) -> Result<(), LockError> {
+        Ok(())
+    }
+
     pub(crate) fn check(&self) -> Result<(), LockError> {
         Ok(())
     }
