@@ -5,8 +5,8 @@ mod common;
 
 use common::{Dir, hear, role, say, spawn};
 use memlane::{
-    Event, LockError, Locked, Mutex, Options, ReentrantMutex, ReentrantMutexGuard, RwLock, Segment, Shareable, Until,
-    held_locks,
+    Barrier, Event, LockError, Locked, Mutex, Once, Options, ReentrantMutex, ReentrantMutexGuard, RwLock, Segment,
+    Semaphore, SeqCell, Shareable, Until, Versioned, held_locks,
 };
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -202,7 +202,18 @@ fn what_is_named_is_there_for_all_until_the_last_user_goes() {
     event.take(&event, Until::timeout(Duration::ZERO)).expect("it is set");
     let other = RwLock::<[u64; 2], 5>::named(dir.name("rwlock"));
     assert!(matches!(other, Err(memlane::Error::TypeMismatch { .. })), "{other:?}");
-    drop((mutex, again, rwlock, event));
+    let permits = Semaphore::<2>::named(dir.name("permits")).expect("fresh");
+    let permit = permits.acquire(&permits).expect("one is free");
+    assert_eq!(permits.available(&permits), 1);
+    let meeting = Barrier::<1>::named(dir.name("meeting")).expect("fresh");
+    assert_eq!(meeting.join(&meeting).expect("a seat").wait(Until::forever()).expect("all are there").phase, 1);
+    let once = Once::<u32>::named(dir.name("once")).expect("fresh");
+    assert_eq!(once.get_or_init(&once, |value| *value = 3).ok(), Some(&3));
+    let (versioned, cell) = (Versioned::<u32>::named(dir.name("versioned")), SeqCell::<u32>::named(dir.name("cell")));
+    let (versioned, cell) = (versioned.expect("fresh"), cell.expect("fresh"));
+    assert_eq!((versioned.read(), cell.read(&cell).ok()), (0, Some(0)));
+    drop(permit);
+    drop((mutex, again, rwlock, event, permits, meeting, once, versioned, cell));
     assert_eq!(dir.files(), [""; 0]);
     let mutex = Mutex::<u64>::named(dir.name("mutex")).expect("fresh");
     assert_eq!(*clean(mutex.try_lock(&mutex)), 0);

@@ -203,7 +203,7 @@ fn events_are_named_beside_receivers_and_stay_set() {
     let message = set.add(&receivers[0]);
     let flood = set.add_event(&alarms, |alarms| &alarms.list[8]);
     assert_eq!((set.len(), set.wait(NOW)), (3, vec![]));
-    assert_eq!(format!("{set:?}").matches("alarms").count(), 2);
+    assert_eq!(format!("{set:?}").matches("text: \"alarms\"").count(), 2);
     alarms.list[8].set();
     assert_eq!(set.wait(PATIENCE), [flood]);
     senders[0].send_copy(b"x").expect("there is room");

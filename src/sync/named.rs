@@ -1,6 +1,6 @@
-//! A lock or an event by itself, under a name of its own.
+//! A lock, or something like it, by itself under a name of its own.
 
-use super::{Event, Mutex, ReentrantMutex, RwLock};
+use super::{Barrier, Event, Mutex, Once, ReentrantMutex, RwLock, Semaphore, SeqCell, Versioned};
 use crate::error::Error;
 use crate::object::{Options, ToName};
 use crate::segment::{Segment, Shareable};
@@ -28,4 +28,9 @@ named! {
     [T: Shareable<Tail = ()>] ReentrantMutex<T>;
     [T: Shareable<Tail = ()>, const READERS: usize] RwLock<T, READERS>;
     [] Event;
+    [const PERMITS: usize] Semaphore<PERMITS>;
+    [const PARTIES: usize] Barrier<PARTIES>;
+    [T: Shareable<Tail = ()>] Once<T>;
+    [T: Shareable<Tail = ()> + Copy] Versioned<T>;
+    [T: Shareable<Tail = ()> + Copy] SeqCell<T>;
 }
