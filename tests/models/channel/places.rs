@@ -78,7 +78,7 @@ fn check(newcomer: &Newcomer, sent: &[Sent]) {
 /// One receiver is there and processes all at once; another comes meanwhile.
 #[test]
 fn what_is_sent_after_a_receiver_came_waits_for_it() {
-    explore("1 sends 3 messages, 1 comes", (Some(2), Some(3)), || {
+    explore("1 sends 3 messages, 1 comes", (Some(1), Some(3)), || {
         let name = name_of(&ChannelOptions::new().receivers(2));
         let (writer, old) = (writer(&name), memory_of(&name));
         let (index, _) = receive_in(&old).expect("there is a place");
