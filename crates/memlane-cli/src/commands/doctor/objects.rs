@@ -1,7 +1,7 @@
 //! The objects in the directory, and the locks in them.
 
 use super::Finding;
-use crate::report::{Bytes, Counted, listed};
+use crate::report::{Bytes, Counted, called, listed};
 use memlane::{FieldValue, Holder, Inspection, Listed, LockState};
 
 /// How many are named one by one.
@@ -57,13 +57,9 @@ fn stopped(objects: &[Listed]) -> Option<Finding> {
     users.sort_by_key(|user| user.pid);
     users.dedup();
     let pids = users.iter().map(|user| user.pid.to_string()).collect::<Vec<_>>().join(" ");
-    let found = format!(
-        "{} a process that was stopped, and keeps what it holds: {}",
-        Counted(users.len() as u64, "user is"),
-        listed(&users)
-    );
-    (!users.is_empty())
-        .then(|| Finding::warning("stopped", found.replace("user iss", "users are"), format!("`kill -CONT {pids}`")))
+    let (count, are) = (users.len(), if users.len() == 1 { "user is" } else { "users are" });
+    let found = format!("{count} {are} a process that was stopped, and keeps what it holds: {}", listed(&users));
+    (!users.is_empty()).then(|| Finding::warning("stopped", found, format!("`kill -CONT {pids}`")))
 }
 
 /// The locks of an object that somebody died with.
@@ -80,7 +76,7 @@ fn locks(object: &Listed) -> Vec<Finding> {
         let dead = sync.holders.iter().filter(changes).find(|holder| !holder.alive);
         match dead {
             Some(holder) => {
-                let who = holder.who.as_ref().map_or("an unknown process".into(), ToString::to_string);
+                let who = called(holder.who.clone(), "an unknown process");
                 Some(Finding::warning("lock", format!("{lock} is held by {who}, which is dead"), fix))
             }
             None if sync.needs_repair => {
