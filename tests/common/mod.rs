@@ -229,3 +229,20 @@ impl Drop for Child {
 pub fn times(short: u64, long: u64) -> u64 {
     if std::env::var_os("MEMLANE_LONG").is_some_and(|value| value == "1") { long } else { short }
 }
+
+/// Every byte of a region.
+pub fn all(region: &memlane::Region) -> Vec<u8> {
+    let mut bytes = vec![0xee; region.len()];
+    region.read_at(0, &mut bytes).expect("all of it");
+    bytes
+}
+
+/// A number of `/proc/self/smaps`, in bytes, of the mapping that begins at the page of `address`.
+pub fn of_mapping(address: *const u8, field: &str) -> u64 {
+    let start = format!("{:x}-", address.addr() & !4095);
+    let text = std::fs::read_to_string("/proc/self/smaps").expect("what is mapped");
+    let lines = text.lines().skip_while(|line| !line.starts_with(&start)).skip(1);
+    let line = lines.take_while(|line| line.starts_with(char::is_uppercase)).find(|line| line.starts_with(field));
+    let line = line.unwrap_or_else(|| panic!("no {field} of {start}"));
+    line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok()).expect("a number") * 1024
+}
