@@ -1,8 +1,11 @@
 //! Watching without taking part: channels, and the locks of typed objects.
 #![allow(missing_docs)]
 
+#[path = "common/by_hand.rs"]
+mod by_hand;
 mod common;
 
+use by_hand::by_hand;
 use common::{Dir, hear, role, say, spawn};
 use memlane::{
     ChannelOptions, Dtype, Error, FieldValue, Image, Locked, Mutex, Observer, Options, PixelFormat, Policy, Receiver,
@@ -309,22 +312,6 @@ fn an_object_is_looked_into_and_nothing_is_changed() {
     assert!(matches!(inspect(dir.name("none"), 4), Err(Error::NotFound { .. })));
     let _channel = Sender::<[u8]>::create(dir.name("cam"), &ChannelOptions::new()).expect("new");
     assert_eq!(inspect(dir.name("cam"), 4).expect("it can be read").fields, []);
-}
-
-/// An object of 8 bytes, made by hand, that describes itself so.
-fn by_hand(path: &std::path::Path, schema: &str) {
-    let data = (8448 + schema.len() as u64).next_multiple_of(4096);
-    let mut bytes = vec![0; data as usize + 8];
-    let mut put = |offset: usize, field: &[u8]| bytes[offset..offset + field.len()].copy_from_slice(field);
-    put(0, b"memlane\0");
-    for (offset, number) in [(8, 1), (12, 0x0102_0304), (16, 64), (20, 1), (64, schema.len() as u32), (68, 128)] {
-        put(offset, &u32::to_ne_bytes(number));
-    }
-    put(40, &data.to_ne_bytes());
-    put(48, &8_u64.to_ne_bytes());
-    put(8448, schema.as_bytes());
-    std::fs::write(path, bytes).expect("a file");
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("ours");
 }
 
 #[test]

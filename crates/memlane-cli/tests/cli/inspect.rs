@@ -1,5 +1,6 @@
 //! `memlane inspect`.
 
+use crate::by_hand::by_hand;
 use crate::channel::{create, named, start, stop};
 use crate::common::{Place, wait_for};
 use memlane::{Bool, ChannelOptions, Event, Locked, Mutex, Options, OwnerId, Segment, Shareable, SharedMemory};
@@ -184,20 +185,7 @@ fn what_is_not_there_raw_damaged_or_foreign_is_told_apart() {
 fn a_description_with_endless_names_is_shown_all_the_same() {
     let place = Place::new();
     let (path, kind) = ("x".repeat(100_000), "y".repeat(100_000));
-    let schema = format!("\t{kind}\t0\t8\n{path}\t{kind}\t0\t4\ny\tu32\t4\t4\n");
-    let data = (8448 + schema.len() as u64).next_multiple_of(4096);
-    let mut bytes = vec![0; data as usize + 8];
-    let mut put = |offset: usize, field: &[u8]| bytes[offset..offset + field.len()].copy_from_slice(field);
-    put(0, b"memlane\0");
-    for (offset, number) in [(8, 1), (12, 0x0102_0304), (16, 64), (20, 1), (64, schema.len() as u32), (68, 128)] {
-        put(offset, &u32::to_ne_bytes(number));
-    }
-    put(40, &data.to_ne_bytes());
-    put(48, &8_u64.to_ne_bytes());
-    put(8448, schema.as_bytes());
-    let file = place.objects().join("long");
-    std::fs::write(&file, bytes).expect("a file");
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("ours");
+    by_hand(&place.objects().join("long"), &format!("\t{kind}\t0\t8\n{path}\t{kind}\t0\t4\ny\tu32\t4\t4\n"));
     let table = place.run(&["inspect", "long"]).ok();
     assert!(line(&table, "y").ends_with(" 0"), "the others are there");
     // Nor does one such object keep all others from being listed.

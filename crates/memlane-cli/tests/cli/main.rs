@@ -1,6 +1,8 @@
 //! The real command, in real processes, each test with a directory of its own that must be empty at the end.
 #![allow(missing_docs)]
 
+#[path = "../../../../tests/common/by_hand.rs"]
+mod by_hand;
 mod channel;
 mod common;
 mod deaths;
