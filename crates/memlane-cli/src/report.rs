@@ -11,6 +11,21 @@ use std::time::Duration;
 /// and no more than `u16::MAX` can be asked of a format.
 pub(crate) const WIDEST: usize = 80;
 
+/// The lines of a table, of which the first row is the heads: each column but the last one is as wide as its longest text, and
+/// those of `right` (numbers) stand at the right of theirs.
+pub(crate) fn lines<const N: usize>(rows: &[[String; N]], right: &[usize]) -> impl Iterator<Item = String> {
+    let wide = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).min(WIDEST);
+    let widths: [usize; N] = std::array::from_fn(wide);
+    rows.iter().map(move |row| {
+        let padded = row.iter().zip(widths).enumerate().map(|(column, (text, width))| match right.contains(&column) {
+            true => format!("{text:>width$}"),
+            false if column == N - 1 => text.clone(),
+            false => format!("{text:width$}"),
+        });
+        padded.collect::<Vec<_>>().join("  ")
+    })
+}
+
 /// Says something on standard error, in one line, to whoever still listens.
 pub(crate) fn tell(message: impl fmt::Display) {
     let line = message.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");

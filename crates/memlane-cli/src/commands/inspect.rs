@@ -3,7 +3,7 @@
 use super::ls::{object_as_json, state};
 use super::top::info_as_json;
 use crate::failure::Failure;
-use crate::report::{Bytes, Counted, Time, WIDEST, as_json, called, listed, policy};
+use crate::report::{Bytes, Counted, Time, as_json, called, lines, listed, policy};
 use crate::stop::stopped;
 use clap::Args;
 use memlane::{ChannelInfo, FieldValue, Holder, Inspected, Inspection, LockState, Observer, Persistence};
@@ -117,11 +117,9 @@ impl Sight {
         });
         let heads = ["OFFSET", "SIZE", "FIELD", "TYPE", "VALUE"].map(str::to_owned);
         let rows: Vec<[String; 5]> = [heads].into_iter().chain(rows).collect();
-        let wide = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let [a, b, c, d] = std::array::from_fn(|column| wide(column).min(WIDEST));
         writeln!(out)?;
-        for [offset, size, path, kind, value] in &rows {
-            writeln!(out, "{}", format!("{offset:>a$}  {size:>b$}  {path:c$}  {kind:d$}  {value}").trim_end())?;
+        for line in lines(&rows, &[0, 1]) {
+            writeln!(out, "{}", line.trim_end())?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! `memlane ls`.
 
 use crate::failure::Failure;
-use crate::report::{Bytes, Counted, WIDEST, as_json, tell};
+use crate::report::{Bytes, Counted, as_json, lines, listed, tell};
 use memlane::{Listed, Persistence};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -17,13 +17,10 @@ pub(crate) fn run(json: bool) -> Result<(), Failure> {
         return Ok(writeln!(out, "{}", Value::Array(objects.iter().map(object_as_json).collect()))?);
     }
     let (foreign, objects): (Vec<_>, Vec<_>) = objects.iter().partition(|object| object.foreign);
-    let rows: Vec<[String; 5]> = objects.iter().map(|object| as_row(object)).collect();
     let heads = ["NAME", "SIZE", "TYPE", "STATE", "USERS"].map(str::to_owned);
-    let width = |column: usize| rows.iter().chain([&heads]).map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 4] = std::array::from_fn(|column| width(column).min(WIDEST));
-    for [name, size, kind, state, users] in [&heads].into_iter().chain(&rows) {
-        let [a, b, c, d] = widths;
-        writeln!(out, "{name:a$}  {size:>b$}  {kind:c$}  {state:d$}  {users}")?;
+    let rows: Vec<[String; 5]> = [heads].into_iter().chain(objects.iter().map(|object| as_row(object))).collect();
+    for line in lines(&rows, &[1]) {
+        writeln!(out, "{line}")?;
     }
     let (free, total) = (Bytes(space.free), Bytes(space.total));
     let count = Counted(objects.len() as u64, "object");
@@ -66,7 +63,7 @@ pub(super) fn state(object: &Listed) -> &'static str {
 fn as_row(object: &Listed) -> [String; 5] {
     let users = match &object.problem {
         Some(problem) => problem.clone(),
-        None => object.users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        None => listed(&object.users),
     };
     let kind = object.type_name.clone().unwrap_or_else(|| "bytes".into());
     [object.name.clone(), Bytes(object.size).to_string(), kind, state(object).into(), users]
